@@ -1,0 +1,102 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target is built in Swift 6 mode, with warnings as errors, and with `nonisolated async`
+/// functions staying on their caller's executor: that is what keeps a connection on its worker's thread.
+let strict: [SwiftSetting] = [
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .enableUpcomingFeature("ExistentialAny"),
+  .treatAllWarnings(as: .error),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .testTarget(
+    name: "\(name)Tests",
+    dependencies: [.init(stringLiteral: name), "TestSupport"] + dependencies,
+    swiftSettings: strict)
+}
+
+let log = Target.Dependency.product(name: "Logging", package: "swift-log")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let persistentMaps = Target.Dependency.product(name: "HashTreeCollections", package: "swift-collections")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
+
+let package = Package(
+  name: "ambient",
+  products: [
+    .executable(name: "node-agent", targets: ["node-agent"]),
+    .executable(name: "ztunnel", targets: ["ztunnel"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.1.0"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.30.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+  ],
+  targets: [
+    // The kernel and the C libraries.
+    .target(name: "CLinux"),
+    .target(
+      name: "CIptc",
+      linkerSettings: [.linkedLibrary("ip4tc"), .linkedLibrary("ip6tc")]),
+    .target(
+      name: "COpenSSL",
+      linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+    .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+    .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
+
+    // Values and the operating system.
+    library("Vocabulary"),
+    library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
+    library("Telemetry", ["Linux", "Vocabulary", log]),
+
+    // What is said on the wire and what the mesh is.
+    .target(
+      name: "IstioAPI", dependencies: [protobuf], exclude: ["proto"], swiftSettings: strict),
+    library("ZDS", ["IstioAPI", "Linux", "Vocabulary"]),
+    library("Mesh", ["Vocabulary", persistentMaps, yaml]),
+
+    // Tunnels.
+    library("TLS", ["COpenSSL", "Linux", "Vocabulary"]),
+    library("HTTP2", ["CNghttp2", "COpenSSL", "Linux", "TLS", "Vocabulary", deque]),
+
+    // Capture.
+    library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
+
+    // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
+    library("NodeAgent", ["Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log, yaml]),
+    library("Ztunnel", ["HTTP2", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+    .executableTarget(
+      name: "node-agent", dependencies: ["NodeAgent", arguments], path: "Sources/NodeAgentCommand",
+      swiftSettings: strict),
+    .executableTarget(
+      name: "ztunnel", dependencies: ["Ztunnel", arguments], path: "Sources/ZtunnelCommand",
+      swiftSettings: strict),
+
+    // Tests.
+    .target(
+      name: "TestSupport", dependencies: ["Linux", "Vocabulary"], path: "Tests/TestSupport",
+      swiftSettings: strict),
+    tests(of: "Vocabulary"),
+    tests(of: "Linux"),
+    tests(of: "Telemetry"),
+    tests(of: "ZDS"),
+    tests(of: "Mesh"),
+    tests(of: "TLS"),
+    tests(of: "HTTP2"),
+    tests(of: "Redirection"),
+    tests(of: "NodeAgent"),
+    tests(of: "Ztunnel"),
+    .testTarget(
+      name: "EndToEndTests", dependencies: ["TestSupport", "Linux", "Mesh", "TLS", "Vocabulary"],
+      swiftSettings: strict),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,45 @@
+// Kernel interfaces that Swift's Glibc module cannot import: macros with arguments, variadic calls,
+// and structures whose layout depends on CMSG_* arithmetic.
+#ifndef AMBIENT_CLINUX_H
+#define AMBIENT_CLINUX_H
+
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+// Moves the calling thread into the network namespace `fd`. Returns 0, or -1 with errno.
+int ambient_setns_net(int fd);
+// New network namespace for the calling thread. Returns 0, or -1 with errno.
+int ambient_unshare_net(void);
+// 1 when `fd` is a network namespace, else 0 (NS_GET_NSTYPE).
+int ambient_is_network_namespace(int fd);
+
+// Sends one packet with at most one descriptor (`passed` < 0: none). MSG_NOSIGNAL. Returns bytes, or -1 with errno.
+ssize_t ambient_send_packet(int socket, const void *bytes, size_t count, int passed);
+// Receives one packet and up to `capacity` descriptors, all close-on-exec. `*received` gets their number,
+// `*flags` the message flags (MSG_TRUNC, MSG_CTRUNC). Returns bytes, or -1 with errno.
+ssize_t ambient_receive_packet(int socket, void *bytes, size_t count, int *descriptors, int capacity, int *received,
+                               int *flags);
+
+// The destination before REDIRECT, by SO_ORIGINAL_DST. `storage` must hold a sockaddr_in6. Returns 0, or -1 with errno.
+int ambient_original_destination_v4(int socket, struct sockaddr_in *address);
+int ambient_original_destination_v6(int socket, struct sockaddr_in6 *address);
+
+// Non-variadic forms.
+int ambient_open(const char *path, int flags, mode_t mode);
+int ambient_fcntl_int(int fd, int command, int argument);
+int ambient_ioctl_int(int fd, unsigned long request, int *value);
+int ambient_gettid(void);
+
+#endif

@@ -1,0 +1,95 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/nsfs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+// From <linux/netfilter_ipv4.h> and <linux/netfilter_ipv6/ip6_tables.h>, which cannot be included beside
+// <netinet/in.h>. Both have this value at their own level.
+#define AMBIENT_SO_ORIGINAL_DST 80
+
+// SCM_MAX_FD: the kernel never passes more in one message, so nothing is ever cut off unseen.
+#define AMBIENT_MAX_DESCRIPTORS 253
+
+int ambient_setns_net(int fd) { return setns(fd, CLONE_NEWNET); }
+
+int ambient_unshare_net(void) { return unshare(CLONE_NEWNET); }
+
+int ambient_is_network_namespace(int fd) { return ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET; }
+
+ssize_t ambient_send_packet(int socket, const void *bytes, size_t count, int passed) {
+  struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
+  union {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr alignment;
+  } control;
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  if (passed >= 0) {
+    memset(&control, 0, sizeof control);
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &passed, sizeof(int));
+  }
+  return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+ssize_t ambient_receive_packet(int socket, void *bytes, size_t count, int *descriptors, int capacity, int *received,
+                               int *flags) {
+  struct iovec part = {.iov_base = bytes, .iov_len = count};
+  union {
+    char bytes[CMSG_SPACE(sizeof(int) * AMBIENT_MAX_DESCRIPTORS)];
+    struct cmsghdr alignment;
+  } control;
+  struct msghdr message = {
+      .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+  *received = 0;
+  *flags = 0;
+  ssize_t result = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  if (result < 0) return result;
+  *flags = message.msg_flags;
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    size_t held = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t index = 0; index < held; index++) {
+      int descriptor;
+      memcpy(&descriptor, CMSG_DATA(header) + index * sizeof(int), sizeof(int));
+      // Surplus descriptors are ours already: closing them here is the only way not to leak them. They are still
+      // counted, so that the caller sees that too many came.
+      if (*received < capacity) {
+        descriptors[*received] = descriptor;
+      } else {
+        close(descriptor);
+      }
+      (*received)++;
+    }
+  }
+  return result;
+}
+
+int ambient_original_destination_v4(int socket, struct sockaddr_in *address) {
+  socklen_t length = sizeof *address;
+  return getsockopt(socket, SOL_IP, AMBIENT_SO_ORIGINAL_DST, address, &length);
+}
+
+int ambient_original_destination_v6(int socket, struct sockaddr_in6 *address) {
+  socklen_t length = sizeof *address;
+  return getsockopt(socket, SOL_IPV6, AMBIENT_SO_ORIGINAL_DST, address, &length);
+}
+
+int ambient_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
+
+int ambient_fcntl_int(int fd, int command, int argument) { return fcntl(fd, command, argument); }
+
+int ambient_ioctl_int(int fd, unsigned long request, int *value) { return ioctl(fd, request, value); }
+
+int ambient_gettid(void) { return (int)syscall(SYS_gettid); }
