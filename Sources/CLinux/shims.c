@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <linux/nsfs.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -93,3 +94,9 @@ int ambient_fcntl_int(int fd, int command, int argument) { return fcntl(fd, comm
 int ambient_ioctl_int(int fd, unsigned long request, int *value) { return ioctl(fd, request, value); }
 
 int ambient_gettid(void) { return (int)syscall(SYS_gettid); }
+
+void ambient_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int ambient_accept(int listener, struct sockaddr *address, socklen_t *length) {
+  return accept4(listener, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}

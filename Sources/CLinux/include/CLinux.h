@@ -42,4 +42,10 @@ int ambient_fcntl_int(int fd, int command, int argument);
 int ambient_ioctl_int(int fd, unsigned long request, int *value);
 int ambient_gettid(void);
 
+// accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC. Returns the descriptor, or -1 with errno.
+int ambient_accept(int listener, struct sockaddr *address, socklen_t *length);
+
+// Names the calling thread; longer than 15 bytes is cut by the caller.
+void ambient_name_thread(const char *name);
+
 #endif

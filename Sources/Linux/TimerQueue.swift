@@ -1,0 +1,100 @@
+/// A pending call at an instant. Belongs to one event loop's thread.
+public final class LoopTimer {
+  let deadline: ContinuousClock.Instant
+  var action: (() -> Void)?
+  private unowned let queue: TimerQueue
+
+  init(deadline: ContinuousClock.Instant, queue: TimerQueue, action: @escaping () -> Void) {
+    self.deadline = deadline
+    self.queue = queue
+    self.action = action
+  }
+
+  /// The action will not run. Safe to call twice, and from the action itself.
+  public func cancel() {
+    guard action != nil else { return }
+    action = nil
+    queue.forgetOne()
+  }
+}
+
+/// Timers ordered by deadline: a binary heap in which cancelled entries stay until they are half of it, so that
+/// arming and cancelling a deadline for every step of every connection costs little.
+final class TimerQueue {
+  private var heap: [LoopTimer] = []
+  private var cancelled = 0
+
+  var nextDeadline: ContinuousClock.Instant? {
+    while let first = heap.first, first.action == nil {
+      removeFirst()
+      cancelled -= 1
+    }
+    return heap.first?.deadline
+  }
+
+  func add(at deadline: ContinuousClock.Instant, _ action: @escaping () -> Void) -> LoopTimer {
+    let timer = LoopTimer(deadline: deadline, queue: self, action: action)
+    heap.append(timer)
+    siftUp(heap.count - 1)
+    return timer
+  }
+
+  /// Runs what is due at `now`; what those actions arm waits for the next call.
+  func fire(upTo now: ContinuousClock.Instant) {
+    var due: [LoopTimer] = []
+    while let deadline = nextDeadline, deadline <= now {
+      due.append(removeFirst())
+    }
+    for timer in due {
+      guard let action = timer.action else {
+        // Cancelled by an earlier action of this round, and counted as still being in the heap.
+        cancelled -= 1
+        continue
+      }
+      timer.action = nil
+      action()
+    }
+  }
+
+  fileprivate func forgetOne() {
+    cancelled += 1
+    guard cancelled > 64, cancelled > heap.count / 2 else { return }
+    heap.removeAll { $0.action == nil }
+    cancelled = 0
+    for index in stride(from: heap.count / 2 - 1, through: 0, by: -1) { siftDown(index) }
+  }
+
+  @discardableResult
+  private func removeFirst() -> LoopTimer {
+    let first = heap[0]
+    let last = heap.removeLast()
+    if !heap.isEmpty {
+      heap[0] = last
+      siftDown(0)
+    }
+    return first
+  }
+
+  private func siftUp(_ start: Int) {
+    var child = start
+    while child > 0 {
+      let parent = (child - 1) / 2
+      guard heap[child].deadline < heap[parent].deadline else { return }
+      heap.swapAt(child, parent)
+      child = parent
+    }
+  }
+
+  private func siftDown(_ start: Int) {
+    var parent = start
+    while true {
+      let left = 2 * parent + 1
+      guard left < heap.count else { return }
+      let right = left + 1
+      let child = right < heap.count && heap[right].deadline < heap[left].deadline ? right : left
+      guard heap[child].deadline < heap[parent].deadline else { return }
+      heap.swapAt(child, parent)
+      parent = child
+    }
+  }
+}
