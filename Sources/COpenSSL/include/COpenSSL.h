@@ -1,6 +1,7 @@
 // OpenSSL's libssl and libcrypto, with functions for the macros that Swift cannot import.
 #ifndef AMBIENT_COPENSSL_H
 #define AMBIENT_COPENSSL_H
+#include "ambient_bio.h"
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
