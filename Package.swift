@@ -65,6 +65,7 @@ let package = Package(
 
     // Tunnels.
     library("TLS", ["COpenSSL", "Linux", "Vocabulary"]),
+    library("Identity", ["TLS", "Linux", "Vocabulary", log]),
     library("HTTP2", ["CNghttp2", "COpenSSL", "Linux", "TLS", "Vocabulary", deque]),
 
     // Capture.
@@ -89,7 +90,8 @@ let package = Package(
     tests(of: "Telemetry"),
     tests(of: "ZDS"),
     tests(of: "Mesh"),
-    tests(of: "TLS"),
+    tests(of: "TLS", ["COpenSSL"]),
+    tests(of: "Identity"),
     tests(of: "HTTP2"),
     tests(of: "Redirection"),
     tests(of: "NodeAgent"),

@@ -1,0 +1,56 @@
+import COpenSSL
+
+/// A private key, in memory only. Safe to share between threads.
+public final class PrivateKey: Sendable {
+  // libcrypto counts references atomically; the key itself never changes.
+  nonisolated(unsafe) let key: OpaquePointer
+
+  private init(adopting key: OpaquePointer) {
+    self.key = key
+  }
+
+  deinit { EVP_PKEY_free(key) }
+
+  /// A fresh ECDSA key on P-256 (identity.md §3.2). Throws `keyMalformed` where libcrypto has no entropy or memory.
+  public static func generate() throws(TLSError) -> PrivateKey {
+    guard let key = ambient_generate_p256() else {
+      throw .keyMalformed("new key", reason: OpenSSLErrors.takeReason())
+    }
+    return PrivateKey(adopting: key)
+  }
+
+  /// Parses the first private key of a PEM text: PKCS#8, SEC1 or PKCS#1, not encrypted, of kind RSA or EC.
+  ///
+  /// `subject` names the source in errors. Throws `keyMalformed`.
+  public convenience init(pem: [UInt8], subject: String = "private key") throws(TLSError) {
+    guard pem.count <= PEMBlock.maximumBlock else {
+      throw .keyMalformed(subject, reason: "longer than \(PEMBlock.maximumBlock) bytes")
+    }
+    let source = try MemoryBIO(pem)
+    ERR_clear_error()
+    // Without a callback of ours libcrypto would ask on the terminal for the passphrase of an encrypted key.
+    guard let key = PEM_read_bio_PrivateKey(source.raw, nil, { _, _, _, _ in -1 }, nil) else {
+      throw .keyMalformed(subject, reason: OpenSSLErrors.takeReason())
+    }
+    guard [EVP_PKEY_RSA, EVP_PKEY_EC].contains(EVP_PKEY_get_base_id(key)) else {
+      EVP_PKEY_free(key)
+      throw .keyMalformed(subject, reason: "it is neither RSA nor EC")
+    }
+    ERR_clear_error()
+    self.init(adopting: key)
+  }
+
+  /// ``init(pem:subject:)`` of a text.
+  public convenience init(pem: String, subject: String = "private key") throws(TLSError) {
+    try self.init(pem: Array(pem.utf8), subject: subject)
+  }
+
+  /// The key as unencrypted PKCS#8 PEM, for a certificate authority's own key. Workload keys stay in memory.
+  package func pem() throws(TLSError) -> String {
+    let sink = try MemoryBIO()
+    guard PEM_write_bio_PKCS8PrivateKey(sink.raw, key, nil, nil, 0, nil, nil) == 1 else {
+      throw .keyMalformed("private key", reason: OpenSSLErrors.takeReason())
+    }
+    return String(decoding: sink.contents(), as: UTF8.self)
+  }
+}
