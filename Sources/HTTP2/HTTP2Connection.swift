@@ -321,7 +321,8 @@ public final class HTTP2Connection {
       switch try tls.write(UnsafeRawBufferPointer(rebasing: plain[offset...])) {
       case .done(let count): offset += count
       // `cipherOut` holds all of `plainOut` encrypted, so a full one means that its sizes were changed apart.
-      case .needsOutput, .needsInput, .ended: throw .outOfMemory
+      case .needsOutput, .needsInput, .ended:
+        throw .protocolViolation(reason: "no room for the records to send")
       }
     }
     _ = transmit()
@@ -374,7 +375,7 @@ public final class HTTP2Connection {
   /// Bytes taken, 0 when the socket is full, -1 with `errno`.
   private static func send(_ raw: CInt, _ bytes: UnsafeRawBufferPointer) -> Int {
     while true {
-      let sent = Glibc.send(raw, bytes.baseAddress, bytes.count, CInt(MSG_NOSIGNAL.rawValue))
+      let sent = Glibc.send(raw, bytes.baseAddress, bytes.count, CInt(MSG_NOSIGNAL))
       if sent >= 0 { return sent }
       if errno == EAGAIN { return 0 }
       if errno != EINTR { return -1 }

@@ -1,13 +1,14 @@
 import CNghttp2
 
+/// The session that nghttp2 calls for.
+private func session(_ userData: UnsafeMutableRawPointer?) -> HTTP2Session? {
+  userData.map { Unmanaged<HTTP2Session>.fromOpaque($0).takeUnretainedValue() }
+}
+
 /// nghttp2's C callbacks: each finds its session and calls it.
 enum SessionCallbacks {
   /// Largest DATA payload made, whatever the peer takes: larger ones only make other streams wait.
   static let largestPayload = 128 << 10
-
-  private static func session(_ userData: UnsafeMutableRawPointer?) -> HTTP2Session? {
-    userData.map { Unmanaged<HTTP2Session>.fromOpaque($0).takeUnretainedValue() }
-  }
 
   static let supply: nghttp2_data_source_read_callback = { _, id, _, length, flags, _, userData in
     guard let session = session(userData), let flags else { return Int(NGHTTP2_ERR_CALLBACK_FAILURE.rawValue) }
@@ -20,7 +21,8 @@ enum SessionCallbacks {
       session.beginHeaders(frame.pointee.hd.stream_id)
       return 0
     }
-    nghttp2_session_callbacks_set_on_header_callback(callbacks) { _, frame, name, nameLength, value, valueLength, _, userData in
+    nghttp2_session_callbacks_set_on_header_callback(callbacks) {
+      _, frame, name, nameLength, value, valueLength, _, userData in
       guard let session = session(userData), let frame else { return 0 }
       let fits = session.header(
         frame.pointee.hd.stream_id, UnsafeBufferPointer(start: name, count: nameLength),
@@ -66,7 +68,7 @@ enum SessionCallbacks {
     }
     nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks) {
       _, _, _, _, _, maxFrameSize, _ in
-      min(largestPayload, Int(maxFrameSize))
+      min(SessionCallbacks.largestPayload, Int(maxFrameSize))
     }
   }
 }

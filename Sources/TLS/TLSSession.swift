@@ -26,7 +26,7 @@ public final class TLSSession {
     guard let bio = ambient_bio_new(state) else {
       state.deallocate()
       SSL_free(ssl)
-      throw .outOfMemory
+      throw .contextFailed(step: "make a connection", reason: "out of memory")
     }
     SSL_set_bio(ssl, bio, bio)
     self.ssl = ssl
