@@ -55,7 +55,7 @@ let package = Package(
     // Values and the operating system.
     library("Vocabulary"),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
-    library("Telemetry", ["Linux", "Vocabulary", log]),
+    library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
     .target(
@@ -86,7 +86,7 @@ let package = Package(
       swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "Linux"),
-    tests(of: "Telemetry"),
+    tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS"),
     tests(of: "Mesh"),
     tests(of: "TLS"),
