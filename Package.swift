@@ -82,8 +82,10 @@ let package = Package(
 
     // Tests.
     .target(
-      name: "TestSupport", dependencies: ["Linux", "Vocabulary"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["CLinux", "Linux", "Vocabulary"], path: "Tests/TestSupport",
       swiftSettings: strict),
+    .testTarget(
+      name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "Linux"),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
