@@ -55,7 +55,7 @@ let package = Package(
     // Values and the operating system.
     library("Vocabulary"),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
-    library("Telemetry", ["Linux", "Vocabulary", log]),
+    library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
     .target(
@@ -83,11 +83,13 @@ let package = Package(
 
     // Tests.
     .target(
-      name: "TestSupport", dependencies: ["Linux", "Vocabulary"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["CLinux", "Linux", "Vocabulary"], path: "Tests/TestSupport",
       swiftSettings: strict),
+    .testTarget(
+      name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "Linux"),
-    tests(of: "Telemetry"),
+    tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS"),
     tests(of: "Mesh"),
     tests(of: "TLS", ["COpenSSL"]),
