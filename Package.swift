@@ -60,7 +60,7 @@ let package = Package(
     // What is said on the wire and what the mesh is.
     .target(
       name: "IstioAPI", dependencies: [protobuf], exclude: ["proto"], swiftSettings: strict),
-    library("ZDS", ["IstioAPI", "Linux", "Vocabulary"]),
+    library("ZDS", ["CLinux", "IstioAPI", "Linux", "Vocabulary", deque]),
     library("Mesh", ["Vocabulary", persistentMaps, yaml]),
 
     // Tunnels.
