@@ -18,6 +18,8 @@ public final class PacketSocket: Sendable {
   /// Both sides of the protocol receive into a buffer of this many bytes.
   public static let maximumPacket = 1024
 
+  static let kind = CInt(SOCK_SEQPACKET.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue)
+
   public let descriptor: SharedDescriptor
 
   /// Takes over a connected socket and makes it non-blocking. Throws ``ZDSError/system(_:)``.
@@ -28,6 +30,17 @@ public final class PacketSocket: Sendable {
       try system("fcntl") { ambient_fcntl_int(raw, F_SETFL, flags | O_NONBLOCK) }
     } catch { throw .system(error) }
     self.descriptor = SharedDescriptor(descriptor)
+  }
+
+  /// Connects to a listener. A full backlog is reported as `EAGAIN` and leaves nothing connected: dial again
+  /// (zds.md §14.12). Throws ``ZDSError/system(_:)``.
+  public static func dial(_ path: UnixSocketPath) throws(ZDSError) -> PacketSocket {
+    do {
+      let descriptor = Descriptor(owning: try system("socket") { socket(AF_UNIX, kind, 0) })
+      let raw = descriptor.raw
+      try system("connect", path.text) { path.withAddress { connect(raw, $0, $1) } }
+      return try PacketSocket(adopting: descriptor)
+    } catch let error as SystemError { throw .system(error) } catch { throw error as? ZDSError ?? .closedByPeer }
   }
 
   /// Reads one packet. Every descriptor that comes with it is owned, or closed, before anything else is looked at,
