@@ -88,7 +88,7 @@ let package = Package(
     tests(of: "Vocabulary"),
     tests(of: "Linux"),
     tests(of: "Telemetry"),
-    tests(of: "ZDS"),
+    tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
     tests(of: "TLS", ["COpenSSL"]),
     tests(of: "Identity"),

@@ -39,7 +39,8 @@ public final class ZDSServer {
   private let limits: Limits
   private let allowedUsers: Set<UInt32>
   private let observer: (ZDSServerEvent) -> Void
-  private let listener: PacketListener
+  /// Nil once stopped: closing it also ends the connections that wait in its backlog.
+  private var listener: PacketListener?
   private var acceptWatch: Watch?
   private var acceptTimer: LoopTimer?
   private var entries: [WorkloadUID: Entry] = [:]
@@ -47,7 +48,6 @@ public final class ZDSServer {
   private var nextConnection: UInt64 = 1
   private var waiting: [UInt64: Waiting] = [:]
   private var nextTicket: UInt64 = 1
-  private var stopped = false
 
   /// Binds the socket. A ztunnel may connect from now on, and waits until ``startAccepting()``.
   ///
@@ -69,7 +69,7 @@ public final class ZDSServer {
   /// Accepts from now on. Call it only once every enrolled workload has been given to ``add(_:_:in:)`` or
   /// ``keep(_:_:)``: what a snapshot does not name, ztunnel tears down (zds.md §14.1). Throws ``ZDSError/system(_:)``.
   public func startAccepting() throws(ZDSError) {
-    guard !stopped, acceptWatch == nil, acceptTimer == nil else { return }
+    guard acceptWatch == nil, acceptTimer == nil else { return }
     do { try watchListener() } catch { throw .system(error) }
   }
 
@@ -107,11 +107,11 @@ public final class ZDSServer {
 
   /// Closes every connection and the listener. Who waits gets ``ZDSError/stopped``.
   public func stop() {
-    stopped = true
     acceptWatch?.cancel()
     acceptWatch = nil
     acceptTimer?.cancel()
     acceptTimer = nil
+    listener = nil
     for id in connections.keys.sorted() { drive(id, .stop) }
   }
 
@@ -150,12 +150,13 @@ public final class ZDSServer {
   // MARK: Connections
 
   private func watchListener() throws(SystemError) {
+    guard let listener else { return }
     acceptWatch = try loop.watch(listener.descriptor.raw, for: .readable) { [weak self] _ in self?.accept() }
   }
 
   private func accept() {
     do {
-      guard let descriptor = try listener.accept() else { return }
+      guard let descriptor = try listener?.accept() else { return }
       admit(descriptor)
     } catch {
       observer(.acceptFailed(error))
