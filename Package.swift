@@ -60,7 +60,7 @@ let package = Package(
     // What is said on the wire and what the mesh is.
     .target(
       name: "IstioAPI", dependencies: [protobuf], exclude: ["proto"], swiftSettings: strict),
-    library("ZDS", ["IstioAPI", "Linux", "Vocabulary"]),
+    library("ZDS", ["CLinux", "IstioAPI", "Linux", "Vocabulary", deque]),
     library("Mesh", ["Vocabulary", persistentMaps, yaml]),
 
     // Tunnels.
@@ -90,7 +90,7 @@ let package = Package(
     tests(of: "Vocabulary"),
     tests(of: "Linux"),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
-    tests(of: "ZDS"),
+    tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
     tests(of: "TLS", ["COpenSSL"]),
     tests(of: "Identity"),
