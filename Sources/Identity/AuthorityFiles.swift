@@ -60,7 +60,8 @@ struct AuthorityMaterial: Sendable {
       throw .notAnAuthority(path: AuthorityFile.certificate.path(in: directory))
     }
     let key = try privateKey(in: directory)
-    let chain = access(AuthorityFile.chain.path(in: directory), F_OK) == 0 ? try certificates(.chain, in: directory) : []
+    let chain =
+      access(AuthorityFile.chain.path(in: directory), F_OK) == 0 ? try certificates(.chain, in: directory) : []
 
     let path = AuthorityFile.certificate.path(in: directory)
     guard certificate.matches(key) else { throw .keyMismatch(path: AuthorityFile.key.path(in: directory)) }

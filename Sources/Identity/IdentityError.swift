@@ -97,7 +97,8 @@ public indirect enum IdentityError: CodedError, Equatable {
 
   public var remedy: String? {
     switch self {
-    case .fileUnreadable: "check the path and its permissions; `cacerts` needs root-cert.pem, ca-cert.pem and ca-key.pem"
+    case .fileUnreadable:
+      "check the path and its permissions; `cacerts` needs root-cert.pem, ca-cert.pem and ca-key.pem"
     case .fileMalformed(_, let cause): cause.remedy
     case .keyMismatch: "check that ca-cert.pem and ca-key.pem were replaced together"
     case .notAnAuthority: "it needs the basic constraint CA:TRUE and the key usage keyCertSign"

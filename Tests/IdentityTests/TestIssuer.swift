@@ -19,7 +19,9 @@ struct TestIssuer: Sendable {
     ).signed(for: key)
   }
 
-  func issue(_ identity: SPIFFEIdentity, from notBefore: Timestamp, seconds: Int64) throws(TLSError) -> WorkloadCertificate {
+  func issue(_ identity: SPIFFEIdentity, from notBefore: Timestamp, seconds: Int64) throws(TLSError)
+    -> WorkloadCertificate
+  {
     let leafKey = try PrivateKey.generate()
     let leaf = try CertificateTemplate(
       alternativeNames: [.uri(identity.description)], notBefore: notBefore,
