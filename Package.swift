@@ -93,7 +93,7 @@ let package = Package(
     tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
     tests(of: "TLS", ["COpenSSL"]),
-    tests(of: "Identity"),
+    tests(of: "Identity", ["COpenSSL", "TLS"]),
     tests(of: "HTTP2"),
     tests(of: "Redirection"),
     tests(of: "NodeAgent"),

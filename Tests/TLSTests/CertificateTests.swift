@@ -67,7 +67,8 @@ struct CertificateTests {
   @Test("a private key among certificates is refused, not skipped")
   func keyAmongCertificates() throws {
     let text = try authority.root.pem() + authority.rootKey.pem()
-    #expect(throws: TLSError.certificateMalformed("x", reason: "a PRIVATE KEY stands where a certificate is expected")) {
+    #expect(throws: TLSError.certificateMalformed("x", reason: "a PRIVATE KEY stands where a certificate is expected"))
+    {
       try Certificate.parse(pem: text, subject: "x")
     }
   }
@@ -136,12 +137,16 @@ struct CertificateTests {
 
   @Test("an encrypted key is refused without asking anybody for its passphrase")
   func encryptedKey() throws {
-    let pem = try OpenSSLTool.run(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-aes128", "-pass", "pass:secret"]).output
+    let pem = try OpenSSLTool.run([
+      "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-aes128", "-pass", "pass:secret",
+    ]).output
     #expect(pem.contains("ENCRYPTED"))
     #expect(throws: TLSError.self) { try PrivateKey(pem: pem) }
   }
 
-  @Test("a text that holds no usable key is refused", arguments: ["", "hello", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+  @Test(
+    "a text that holds no usable key is refused",
+    arguments: ["", "hello", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
   func garbageKey(text: String) {
     let error = #expect(throws: TLSError.self) { try PrivateKey(pem: text, subject: "ca-key.pem") }
     #expect(error?.code == "TLS_KEY_MALFORMED")

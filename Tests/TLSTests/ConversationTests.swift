@@ -29,7 +29,8 @@ struct ConversationTests {
     return handshake
   }
 
-  @Test("a client that offers protocols without h2 gets no_application_protocol", arguments: [["http/1.1"], ["h2c", "h"]])
+  @Test(
+    "a client that offers protocols without h2 gets no_application_protocol", arguments: [["http/1.1"], ["h2c", "h"]])
   func otherProtocols(names: [String]) throws {
     let handshake = try run { client in
       let offer = names.flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) }

@@ -98,7 +98,8 @@ struct InteroperabilityTests {
     let listener = try Socket()
     let port = try listener.listen()
     let tool = try OpenSSLTool.Running(
-      ["s_client", "-connect", "127.0.0.1:\(port)", "-alpn", "h2", "-verify_return_error", "-noservername"] + files.arguments)
+      ["s_client", "-connect", "127.0.0.1:\(port)", "-alpn", "h2", "-verify_return_error", "-noservername"]
+        + files.arguments)
     let connection = try listener.accept()
     let ssl = try TLSContext(role: .server, certificate: server).makeSSL()
     defer { SSL_free(ssl) }
@@ -133,7 +134,8 @@ struct InteroperabilityTests {
 
   private func dial(_ files: Files, expecting: [SPIFFEIdentity]) throws -> (TLSError?, SPIFFEIdentity?) {
     let tool = try OpenSSLTool.Running(
-      ["s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-alpn", "h2", "-Verify", "4", "-verify_return_error"] + files.arguments)
+      ["s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-alpn", "h2", "-Verify", "4", "-verify_return_error"]
+        + files.arguments)
     let port = try tool.waitFor { output in
       output.split(separator: "\n").first { $0.hasPrefix("ACCEPT 127.0.0.1:") }.flatMap { UInt16($0.dropFirst(17)) }
     }
