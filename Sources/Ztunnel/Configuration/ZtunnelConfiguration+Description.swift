@@ -1,0 +1,58 @@
+extension ZtunnelConfiguration {
+  /// The configuration in force, defaults included, by the names of the variables: for the start-up log.
+  public func describe() -> [(name: String, value: String)] {
+    let keepAliveEntries: [(name: String, value: String)] =
+      keepAlive.map { keepAlive in
+        [
+          ("KEEPALIVE_TIME", "\(keepAlive.idle)s"),
+          ("KEEPALIVE_INTERVAL", "\(keepAlive.interval)s"),
+          ("KEEPALIVE_RETRIES", "\(keepAlive.probes)"),
+          ("USER_TIMEOUT_ENABLED", "\(keepAlive.limitsUnacknowledgedData)"),
+        ]
+      } ?? []
+    return [
+      ("NODE_NAME", nodeName ?? "(every workload is local)"),
+      ("NETWORK", network),
+      ("CLUSTER_ID", clusterID),
+      ("INPOD_UDS", zdsSocketPath),
+      ("INPOD_PORT_REUSE", "\(sharesPorts)"),
+      ("ZTUNNEL_WORKER_THREADS", "\(workerThreads)"),
+      ("PACKET_MARK", "\(packetMark ?? 0)"),
+      ("ENABLE_ORIG_SRC", sourceDescription),
+      ("IPV6_ENABLED", "\(ipv6Enabled)"),
+      ("KEEPALIVE_ENABLED", "\(keepAlive != nil)"),
+    ] + keepAliveEntries + [
+      ("HTTP2_STREAM_WINDOW_SIZE", "\(streamWindow)"),
+      ("HTTP2_CONNECTION_WINDOW_SIZE", "\(connectionWindow)"),
+      ("HTTP2_FRAME_SIZE", "\(maxFrameSize)"),
+      ("POOL_MAX_STREAMS_PER_CONNECTION", "\(poolMaxStreams)"),
+      ("POOL_UNUSED_RELEASE_TIMEOUT", DurationText.describe(poolIdleTimeout)),
+      ("CONNECTION_TERMINATION_DEADLINE", DurationText.describe(terminationDeadline)),
+      ("ENABLE_RESPONSE_BAGGAGE", "\(respondsWithBaggage)"),
+      meshDescription,
+      ("LOCAL_CA_PATH", localCAPath ?? ""),
+      ("SECRET_TTL", DurationText.describe(certificateTTL)),
+      ("UNSTABLE_ENABLE_SOCKS5", "\(socks5Enabled)"),
+      ("LOCALHOST_APP_TUNNEL", "\(localhostApplicationTunnel)"),
+      ("AUTHZ_POLICY_INFO_LOGGING", "\(logsPolicyAtInfo)"),
+      ("RUST_LOG", logFilter ?? "info"),
+      ("LOG_FORMAT", logFormat ?? "plain"),
+    ]
+  }
+
+  private var sourceDescription: String {
+    switch preservesSource {
+    case .auto: "(where the kernel allows it)"
+    case .required: "true"
+    case .off: "false"
+    }
+  }
+
+  private var meshDescription: (name: String, value: String) {
+    switch localMesh {
+    case .file(let path): ("LOCAL_XDS_PATH", path)
+    case .inline(let document): ("LOCAL_XDS", "(inline, \(document.utf8.count) bytes)")
+    case nil: ("LOCAL_XDS_PATH", "")
+    }
+  }
+}

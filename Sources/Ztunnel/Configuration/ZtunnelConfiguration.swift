@@ -1,0 +1,183 @@
+import Linux
+import Telemetry
+
+/// Whether pods see the client's own address instead of the proxy's (datapath.md §9).
+public enum SourcePreservation: String, Sendable, CaseIterable {
+  /// Where the kernel allows it.
+  case auto
+  /// A connection that cannot have it fails.
+  case required
+  case off
+}
+
+/// Where the description of the mesh comes from (xds.md §7).
+public enum LocalMeshSource: Hashable, Sendable {
+  /// Path of a file, watched for changes.
+  case file(String)
+  /// The document itself.
+  case inline(String)
+}
+
+/// What the environment tells the proxy, checked (lifecycle.md §10).
+public struct ZtunnelConfiguration: Sendable, Equatable {
+  /// The node whose workloads are local ones, `NODE_NAME`. Nil makes every workload local.
+  public let nodeName: String?
+  /// The proxy's network, `NETWORK`.
+  public let network: String
+  /// `ISTIO_META_CLUSTER_ID`, else `CLUSTER_ID`.
+  public let clusterID: String
+  /// The node agent's socket, `INPOD_UDS`.
+  public let zdsSocketPath: String
+  /// Threads of the data plane, 1...1024 (lifecycle.md §1.1).
+  public let workerThreads: Int
+  /// SO_MARK of the proxy's own connections, `PACKET_MARK`. Nil for none.
+  public let packetMark: UInt32?
+  /// SO_REUSEPORT on listeners inside pods, `INPOD_PORT_REUSE`.
+  public let sharesPorts: Bool
+  /// `ENABLE_ORIG_SRC`.
+  public let preservesSource: SourcePreservation
+  /// `IPV6_ENABLED`.
+  public let ipv6Enabled: Bool
+  /// `KEEPALIVE_*` and `USER_TIMEOUT_ENABLED`. Nil when switched off.
+  public let keepAlive: TCPKeepAlive?
+  /// Bytes, 65535...2147483647, `HTTP2_STREAM_WINDOW_SIZE`.
+  public let streamWindow: Int32
+  /// Bytes, 65535...2147483647, `HTTP2_CONNECTION_WINDOW_SIZE`.
+  public let connectionWindow: Int32
+  /// Bytes, 16384...16777215, `HTTP2_FRAME_SIZE`.
+  public let maxFrameSize: UInt32
+  /// Streams on one pooled tunnel, 1...65535, `POOL_MAX_STREAMS_PER_CONNECTION`.
+  public let poolMaxStreams: Int
+  /// How long an unused tunnel is kept, `POOL_UNUSED_RELEASE_TIMEOUT`.
+  public let poolIdleTimeout: Duration
+  /// How long connections run on after the request to end (lifecycle.md §6).
+  public let terminationDeadline: Duration
+  /// `ENABLE_RESPONSE_BAGGAGE` (hbone.md §4.1).
+  public let respondsWithBaggage: Bool
+  /// `LOCAL_XDS_PATH` or `LOCAL_XDS`.
+  public let localMesh: LocalMeshSource?
+  /// Directory of a certificate authority with the file names of Istio's `cacerts` secret, `LOCAL_CA_PATH`.
+  public let localCAPath: String?
+  /// Lifetime of the certificates asked for, 1m...3650d, `SECRET_TTL`.
+  public let certificateTTL: Duration
+  /// `UNSTABLE_ENABLE_SOCKS5`.
+  public let socks5Enabled: Bool
+  /// PROXY application tunnels are reached over loopback, `LOCALHOST_APP_TUNNEL`.
+  public let localhostApplicationTunnel: Bool
+  /// Policy decisions are logged at info, `AUTHZ_POLICY_INFO_LOGGING`.
+  public let logsPolicyAtInfo: Bool
+  /// `RUST_LOG`, already found to be a valid filter. Nil when unset or blank.
+  public let logFilter: String?
+  /// `LOG_FORMAT`.
+  public let logFormat: String?
+
+  /// Fixed (lifecycle.md §10).
+  public let readinessPort: UInt16 = 15021
+  public let statsPort: UInt16 = 15020
+  public let adminPort: UInt16 = 15000
+
+  /// Longest path of a Unix socket: `sun_path` without its terminating zero.
+  static let longestSocketPath = 107
+
+  /// Reads all variables, and nothing but the two arguments. `processorCount` is the machine's number of CPUs.
+  ///
+  /// Throws ``ConfigurationErrors`` with every problem there is.
+  public init(environment: [String: String], processorCount: Int) throws(ConfigurationErrors) {
+    var reader = EnvironmentReader(environment)
+    reader.refuseUnsupported()
+
+    nodeName = reader.nonEmpty("NODE_NAME", "the name of this node")
+    network = environment["NETWORK"] ?? ""
+    clusterID = environment["ISTIO_META_CLUSTER_ID"] ?? environment["CLUSTER_ID"] ?? "Kubernetes"
+    zdsSocketPath =
+      reader.path("INPOD_UDS", "the path of the node agent's socket", limit: Self.longestSocketPath)
+      ?? "/var/run/ztunnel/ztunnel.sock"
+    workerThreads = reader.workerThreads(processorCount: processorCount)
+
+    let mark: UInt32 = reader.number("PACKET_MARK", default: 1337, in: 0...UInt32.max)
+    packetMark = mark == 0 ? nil : mark
+    sharesPorts = reader.bool("INPOD_PORT_REUSE", default: true)
+    preservesSource = reader.bool("ENABLE_ORIG_SRC").map { $0 ? .required : .off } ?? .auto
+    ipv6Enabled = reader.bool("IPV6_ENABLED", default: true)
+    keepAlive = reader.keepAlive()
+
+    streamWindow = reader.number("HTTP2_STREAM_WINDOW_SIZE", default: 4 << 20, in: 65535...Int32.max)
+    connectionWindow = reader.number("HTTP2_CONNECTION_WINDOW_SIZE", default: 16 << 20, in: 65535...Int32.max)
+    maxFrameSize = reader.number("HTTP2_FRAME_SIZE", default: 1 << 20, in: 16384...16_777_215)
+    poolMaxStreams = reader.number("POOL_MAX_STREAMS_PER_CONNECTION", default: 100, in: 1...65535)
+    poolIdleTimeout =
+      reader.duration("POOL_UNUSED_RELEASE_TIMEOUT", in: .zero...(.seconds(365 * 86_400))) ?? .seconds(300)
+    terminationDeadline = reader.terminationDeadline()
+    respondsWithBaggage = reader.bool("ENABLE_RESPONSE_BAGGAGE", default: true)
+
+    localMesh = reader.localMesh()
+    localCAPath = reader.localCAPath()
+    certificateTTL = reader.duration("SECRET_TTL", in: .seconds(60)...(.seconds(3650 * 86_400))) ?? .seconds(86_400)
+    socks5Enabled = false
+    localhostApplicationTunnel = reader.bool("LOCALHOST_APP_TUNNEL", default: true)
+    logsPolicyAtInfo = reader.bool("AUTHZ_POLICY_INFO_LOGGING", default: false)
+    logFilter = reader.logFilter()
+    logFormat = environment["LOG_FORMAT"]
+
+    guard reader.problems.isEmpty else { throw ConfigurationErrors(problems: reader.problems) }
+  }
+}
+
+extension EnvironmentReader {
+  /// Largest values the kernel takes for TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT (tcp(7)).
+  private static let keepAliveTimes = Duration.seconds(1)...Duration.seconds(32_767)
+  private static let keepAliveProbes: ClosedRange<Int32> = 1...127
+
+  fileprivate mutating func keepAlive() -> TCPKeepAlive? {
+    let isEnabled = bool("KEEPALIVE_ENABLED", default: true)
+    let limitsUnacknowledgedData = bool("USER_TIMEOUT_ENABLED", default: false)
+    let settings = TCPKeepAlive(
+      idle: keepAliveSeconds("KEEPALIVE_TIME"), interval: keepAliveSeconds("KEEPALIVE_INTERVAL"),
+      probes: number("KEEPALIVE_RETRIES", default: 9, in: Self.keepAliveProbes),
+      limitsUnacknowledgedData: limitsUnacknowledgedData)
+    if !isEnabled, limitsUnacknowledgedData {
+      report("USER_TIMEOUT_ENABLED", "takes its time from keep-alive: set KEEPALIVE_ENABLED to true, or unset this")
+    }
+    return isEnabled ? settings : nil
+  }
+
+  /// Whole seconds, rounded up: the kernel knows no parts of them.
+  private mutating func keepAliveSeconds(_ name: String) -> Int32 {
+    guard let time = duration(name, in: Self.keepAliveTimes) else { return 180 }
+    let (seconds, attoseconds) = time.components
+    return Int32(clamping: seconds + (attoseconds > 0 ? 1 : 0))
+  }
+
+  fileprivate mutating func localMesh() -> LocalMeshSource? {
+    let path = self.path("LOCAL_XDS_PATH", "the path of a mesh file")
+    let document = nonEmpty("LOCAL_XDS", "a mesh document")
+    switch (value("LOCAL_XDS_PATH"), value("LOCAL_XDS")) {
+    case (nil, nil):
+      report("LOCAL_XDS_PATH", "is not set: set it to the path of a mesh file, or LOCAL_XDS to the document itself")
+    case (.some, .some):
+      report("LOCAL_XDS", "LOCAL_XDS_PATH is set too: unset one of them")
+    default: break
+    }
+    return path.map(LocalMeshSource.file) ?? document.map(LocalMeshSource.inline)
+  }
+
+  fileprivate mutating func localCAPath() -> String? {
+    if value("LOCAL_CA_PATH") == nil {
+      report(
+        "LOCAL_CA_PATH",
+        "is not set: set it to a directory with ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem")
+    }
+    return path("LOCAL_CA_PATH", "the directory of a certificate authority")
+  }
+
+  fileprivate mutating func logFilter() -> String? {
+    guard let text = value("RUST_LOG"), text.contains(where: { !$0.isWhitespace }) else { return nil }
+    do throws(LogFilterError) {
+      _ = try LogFilter(text)
+      return text
+    } catch {
+      report("RUST_LOG", [error.summary, error.remedy].compactMap { $0 }.joined(separator: "; "))
+      return nil
+    }
+  }
+}
