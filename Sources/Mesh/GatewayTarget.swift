@@ -1,0 +1,30 @@
+import Vocabulary
+
+/// What a gateway reference stands for (services.md §7).
+enum GatewayTarget {
+  case service(Service)
+  case workload(Workload)
+}
+
+extension MeshSnapshot {
+  /// What `reference` names. Visibility to `clientNamespace` counts for the address form only; nil asks on nobody's
+  /// behalf.
+  func target(of reference: GatewayReference, clientNamespace: String?) -> GatewayTarget? {
+    switch reference.destination {
+    case .hostname(let key):
+      return services[key].map(GatewayTarget.service) ?? workload(hostname: key).map(GatewayTarget.workload)
+    case .address(let address):
+      return service(at: address, clientNamespace: clientNamespace).map(GatewayTarget.service)
+        ?? workload(at: address).map(GatewayTarget.workload)
+    }
+  }
+
+  /// True when the gateway that `reference` names has an endpoint for which `isCaller` holds.
+  func gateway(_ reference: GatewayReference, clientNamespace: String?, contains isCaller: (Workload) -> Bool) -> Bool {
+    switch target(of: reference, clientNamespace: clientNamespace) {
+    case .service(let service): endpoints[service.key]?.values.contains { isCaller($0.workload) } ?? false
+    case .workload(let workload): isCaller(workload)
+    case nil: false
+    }
+  }
+}

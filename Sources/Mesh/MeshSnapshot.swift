@@ -1,0 +1,103 @@
+import HashTreeCollections
+import Vocabulary
+
+/// Everything known about the mesh at one moment.
+///
+/// A snapshot is an immutable value made of persistent maps: a new one shares all that did not change with the old one,
+/// and threads read theirs without a lock.
+public struct MeshSnapshot: Sendable {
+  public let settings: MeshSettings
+
+  /// By uid.
+  var workloads: TreeDictionary<String, Workload> = [:]
+  /// Candidates of one address, best first.
+  var workloadsByAddress: TreeDictionary<NetworkAddress, [Workload]> = [:]
+  var workloadsByHostname: TreeDictionary<NamespacedHostname, [Workload]> = [:]
+  /// Workloads of this node, best first.
+  var localWorkloads: TreeDictionary<LocalName, [Workload]> = [:]
+  /// How many local workloads have an identity.
+  var localIdentities: TreeDictionary<SPIFFEIdentity, Int> = [:]
+
+  var services: TreeDictionary<NamespacedHostname, Service> = [:]
+  /// Ordered by key.
+  var servicesByHostname: TreeDictionary<String, [Service]> = [:]
+  /// Ordered by key.
+  var servicesByAddress: TreeDictionary<NetworkAddress, [Service]> = [:]
+  /// By network.
+  var servicesByPrefix: TreeDictionary<String, PrefixTable> = [:]
+  /// All endpoints by service and uid, healthy or not, and whether the service itself is known yet or not: what may
+  /// be chosen is decided when choosing, so that no order of updates can lose an endpoint.
+  var endpoints: TreeDictionary<NamespacedHostname, TreeDictionary<String, Endpoint>> = [:]
+
+  var policies = PolicyStore()
+
+  /// How a pod is known to the agent of its node.
+  struct LocalName: Hashable, Sendable {
+    var namespace: String
+    var name: String
+    var serviceAccount: String
+  }
+
+  /// An empty mesh.
+  public init(settings: MeshSettings = MeshSettings()) {
+    self.settings = settings
+  }
+}
+
+extension MeshSnapshot {
+  public var workloadCount: Int { workloads.count }
+  public var serviceCount: Int { services.count }
+  public var policyCount: Int { policies.count }
+
+  /// All workloads, in no order.
+  public var allWorkloads: some Collection<Workload> { workloads.values }
+  /// All services, in no order.
+  public var allServices: some Collection<Service> { services.values }
+  /// All policies, in no order.
+  public var allPolicies: some Collection<AuthorizationPolicy> { policies.all }
+
+  public func workload(uid: String) -> Workload? { workloads[uid] }
+
+  /// The workload at an address: of several, a pod with a tunnel, then a pod, then one with a tunnel, and the latest
+  /// to arrive among equals (services.md §1.1). Host-network workloads are not found this way.
+  public func workload(at address: NetworkAddress) -> Workload? { workloadsByAddress[address]?.first }
+
+  /// The pod of this node with exactly this name, namespace and service account (datapath.md §3).
+  public func localWorkload(namespace: String, name: String, serviceAccount: String) -> Workload? {
+    localWorkloads[LocalName(namespace: namespace, name: name, serviceAccount: serviceAccount)]?.first
+  }
+
+  /// A workload that is to be resolved by DNS, by its host name.
+  public func workload(hostname: NamespacedHostname) -> Workload? { workloadsByHostname[hostname]?.first }
+
+  public func service(_ key: NamespacedHostname) -> Service? { services[key] }
+
+  /// The best service with a host name, as a client of `clientNamespace` sees it; nil asks on nobody's behalf.
+  public func service(hostname: String, clientNamespace: String?) -> Service? {
+    servicesByHostname[hostname]?.best(for: clientNamespace)
+  }
+
+  /// The best service with a virtual address, exact addresses before ranges (services.md §1.1).
+  public func service(at address: NetworkAddress, clientNamespace: String?) -> Service? {
+    if let exact = servicesByAddress[address]?.best(for: clientNamespace) { return exact }
+    return servicesByPrefix[address.network]?.best(for: address.ip, clientNamespace: clientNamespace)
+  }
+
+  /// The endpoints of a service that its health policy allows.
+  public func endpoints(of service: Service) -> [Endpoint] {
+    endpoints[service.key]?.values.filter { $0.isAllowed(by: service) } ?? []
+  }
+
+  public func policy(key: String) -> AuthorizationPolicy? { policies[key] }
+
+  /// The service an inbound connection is counted for: the one the client named, else the first whose target port is
+  /// the one connected to (services.md §11).
+  public func attributedService(of local: Workload, forwardedHost: String?, port: UInt16) -> Service? {
+    let known = local.services.keys.sorted().compactMap { services[$0] }
+    if let forwardedHost, let named = known.first(where: { $0.hostname == forwardedHost }) { return named }
+    return known.first { service in
+      let own = local.services[service.key] ?? [:]
+      return own.values.contains(port) || service.ports.values.contains(port)
+    }
+  }
+}
