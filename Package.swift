@@ -73,12 +73,14 @@ let package = Package(
 
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
     library("NodeAgent", ["Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log, yaml]),
-    library("Ztunnel", ["HTTP2", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+    library(
+      "Ztunnel",
+      ["CLinux", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
     .executableTarget(
       name: "node-agent", dependencies: ["NodeAgent", arguments], path: "Sources/NodeAgentCommand",
       swiftSettings: strict),
     .executableTarget(
-      name: "ztunnel", dependencies: ["Ztunnel", arguments], path: "Sources/ZtunnelCommand",
+      name: "ztunnel", dependencies: ["Identity", "Linux", "Vocabulary", "Ztunnel", arguments], path: "Sources/ZtunnelCommand",
       swiftSettings: strict),
 
     // Tests.

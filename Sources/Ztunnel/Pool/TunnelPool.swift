@@ -119,18 +119,17 @@ final class TunnelPool {
     do throws(TLSError) { ssl = try credentials.context(.client).makeSSL(expecting: key.expected) } catch {
       throw .tls(error)
     }
+    let socket: SharedDescriptor
+    do throws(DialError) { socket = try await worker.dialer.connect(to: key.nextHop, in: namespace) } catch {
+      throw .tunnelUnreachable(error)
+    }
+    let local = (try? TCPSocket.localAddress(socket.raw)) ?? SocketAddress(.any(key.nextHop.ip.family), 0)
     let connection: HTTP2Connection
-    do throws(DialError) {
-      let socket = try await worker.dialer.connect(to: key.nextHop, in: namespace)
-      let local = (try? TCPSocket.localAddress(socket.raw)) ?? SocketAddress(.any(key.nextHop.ip.family), 0)
+    do throws(HTTP2ConnectionError) {
       connection = try HTTP2Connection(
         role: .client, socket: socket, peer: key.nextHop, local: local, ssl: ssl, settings: worker.clientSettings,
         loop: worker.loop, buffers: worker.buffers)
-    } catch let error as DialError {
-      throw .tunnelUnreachable(error)
-    } catch let error as HTTP2ConnectionError {
-      throw .tunnelFailed(error)
-    } catch { throw .streamRefused }
+    } catch { throw .tunnelFailed(error) }
     do throws(HTTP2ConnectionError) { try await connection.establish(until: .now + Self.handshakeLimit) } catch {
       throw .tunnelFailed(error)
     }

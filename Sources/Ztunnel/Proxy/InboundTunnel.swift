@@ -39,16 +39,14 @@ struct InboundTunnel {
     let worker = pod.worker
     let workload = try await worker.localWorkload(pod.pod.info)
     let credentials = try await worker.credentials(of: workload)
+    let ssl: OpaquePointer
+    do throws(TLSError) { ssl = try credentials.context(.server).makeSSL() } catch { throw .tls(error) }
     let connection: HTTP2Connection
-    do {
+    do throws(HTTP2ConnectionError) {
       connection = try HTTP2Connection(
-        role: .server, socket: socket, peer: peer, local: local, ssl: try credentials.context(.server).makeSSL(),
-        settings: worker.serverSettings, loop: worker.loop, buffers: worker.buffers)
-    } catch let error as TLSError {
-      throw .tls(error)
-    } catch let error as HTTP2ConnectionError {
-      throw .tunnelFailed(error)
-    } catch { throw .streamRefused }
+        role: .server, socket: socket, peer: peer, local: local, ssl: ssl, settings: worker.serverSettings,
+        loop: worker.loop, buffers: worker.buffers)
+    } catch { throw .tunnelFailed(error) }
     connection.onRequest = { [unowned connection, pod, preservesSource] stream in
       guard let identity = connection.peerIdentity else {
         // The handshake demands one; without it nobody could be held to a policy.

@@ -21,9 +21,11 @@ struct PodListener: Sendable {
 }
 
 /// One run of one pod's proxy: what its workers need to know.
+///
+/// The listeners are not in it: they must close when the last worker stops accepting, while connections, which keep this
+/// value, may go on for long.
 struct PodProxy: Sendable {
   let id: ProxyID
   let info: WorkloadInfo
   let namespace: NetworkNamespace
-  let listeners: [PodListener]
 }

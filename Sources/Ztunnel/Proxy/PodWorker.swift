@@ -34,8 +34,8 @@ final class PodWorker {
   // MARK: Life
 
   /// Starts to accept on every listener, or on none. Throws ``SystemError``.
-  func start() throws(SystemError) {
-    for listener in pod.listeners {
+  func start(_ listeners: [PodListener]) throws(SystemError) {
+    for listener in listeners {
       let acceptor = Acceptor(listener, loop: loop, logger: worker.context.logger) { [unowned self] socket, peer in
         accepted(socket, peer, listener)
       }

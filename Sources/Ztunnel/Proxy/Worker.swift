@@ -25,6 +25,8 @@ final class Worker {
   /// Where plain connections are copied through.
   let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 64)
   var random = FastRandom()
+  let serverSettings: HTTP2Settings
+  let clientSettings: HTTP2Settings
   private(set) var mesh: MeshSnapshot
   private var pods: [ProxyID: PodWorker] = [:]
   private var meshWaiters: [UInt64: (Bool) -> Void] = [:]
@@ -40,6 +42,8 @@ final class Worker {
     self.context = context
     self.mesh = mesh
     dialer = Dialer(loop: loop, configuration: context.configuration)
+    serverSettings = HTTP2Settings(.server, context.configuration)
+    clientSettings = HTTP2Settings(.client, context.configuration)
   }
 
   deinit { scratch.deallocate() }
@@ -47,9 +51,9 @@ final class Worker {
   // MARK: Pods
 
   /// Serves a pod from now on. Throws ``SystemError`` when its listeners cannot be watched.
-  func adopt(_ pod: PodProxy) throws(SystemError) {
+  func adopt(_ pod: PodProxy, _ listeners: [PodListener]) throws(SystemError) {
     let proxy = PodWorker(pod, worker: self)
-    try proxy.start()
+    try proxy.start(listeners)
     pods[pod.id] = proxy
   }
 
@@ -107,5 +111,14 @@ final class Worker {
       return try await context.certificates.credentials(
         for: workload.identity, until: .now + Self.certificateLimit)
     } catch { throw .identity(error) }
+  }
+}
+
+extension HTTP2Settings {
+  fileprivate init(_ base: HTTP2Settings, _ configuration: ZtunnelConfiguration) {
+    self = base
+    streamWindow = configuration.streamWindow
+    connectionWindow = configuration.connectionWindow
+    maxFrameSize = configuration.maxFrameSize
   }
 }
