@@ -1,5 +1,7 @@
 # The front door: `make` lists what there is.
 .DEFAULT_GOAL := help
+# Symbols stay, for readable backtraces; debug information goes.
+RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
 .PHONY: help build release test demo bench format lint protos dependencies clean
@@ -15,10 +17,10 @@ build: dependencies ## build the daemons and the tests, for debugging
 	swift build --build-tests
 
 release: dependencies ## build the daemons for deployment, with the Swift runtime inside
-	swift build --configuration release --static-swift-stdlib --product node-agent
-	swift build --configuration release --static-swift-stdlib --product ztunnel
-	@ls -l "$$(swift build --configuration release --show-bin-path)/node-agent" \
-	  "$$(swift build --configuration release --show-bin-path)/ztunnel"
+	swift build $(RELEASE) --product node-agent
+	swift build $(RELEASE) --product ztunnel
+	@ls -l "$$(swift build $(RELEASE) --show-bin-path)/node-agent" \
+	  "$$(swift build $(RELEASE) --show-bin-path)/ztunnel"
 
 test: build ## run every test, those in network namespaces too (as root)
 	@scripts/test --skip-build
