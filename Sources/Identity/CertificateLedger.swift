@@ -24,18 +24,23 @@ struct CertificateLedger: Sendable {
     case resume(waiter: UInt64, Result<WorkloadCredentials, IdentityError>)
   }
 
-  /// Fetches at the same time (identity.md §5).
-  static let fetchesInFlight = 8
-  /// How long the authority may take for one answer (identity.md limit 1).
-  static let patience = Duration.seconds(30)
-  /// How long a forgotten identity is kept in case a pod with it comes back (identity.md limit 5).
-  static let grace = Duration.seconds(60)
-  /// The wall clock is looked at this often, so that a step is noticed (identity.md limit 7).
-  static let wallClockCheck = Duration.seconds(30)
-  /// A certificate is not renewed sooner than this after it came, however short its life is.
-  static let shortestRenewal: Int64 = 1
-  static let maximumIdentities = 16384
-  static let maximumWaiters = 65536
+  /// How much and how long.
+  struct Limits: Sendable {
+    /// Fetches at the same time (identity.md §5).
+    var fetchesInFlight = 8
+    /// How long the authority may take for one answer (identity.md limit 1).
+    var patience = Duration.seconds(30)
+    /// How long a forgotten identity is kept in case a pod with it comes back (identity.md limit 5).
+    var grace = Duration.seconds(60)
+    /// The wall clock is looked at this often, so that a step is noticed (identity.md limit 7).
+    var wallClockCheck = Duration.seconds(30)
+    /// Seconds before which a new certificate is not renewed, however short its life is.
+    var shortestRenewal: Int64 = 1
+    /// Far more than a node has pods.
+    var identities = 4096
+    /// Connections that wait, over all identities.
+    var waiters = 65536
+  }
 
   private struct Entry: Sendable {
     var held: WorkloadCredentials?
@@ -46,7 +51,7 @@ struct CertificateLedger: Sendable {
     var fetch: (number: UInt64, until: ContinuousClock.Instant)?
     var backoff = FetchBackoff()
     var lastError: IdentityError?
-    var waiters: [UInt64: ContinuousClock.Instant] = [:]
+    var waiters = WaiterQueue()
     /// When a forgotten entry goes.
     var removal: ContinuousClock.Instant?
 
@@ -71,10 +76,12 @@ struct CertificateLedger: Sendable {
   private var entries: [SPIFFEIdentity: Entry] = [:]
   private var waiting: [UInt64: SPIFFEIdentity] = [:]
   private var lastFetch: UInt64 = 0
+  private let limits: Limits
   private let random: @Sendable () -> Double
 
   /// `random` is even in 0..<1.
-  init(random: @escaping @Sendable () -> Double) {
+  init(limits: Limits = Limits(), random: @escaping @Sendable () -> Double) {
+    self.limits = limits
     self.random = random
   }
 
@@ -89,10 +96,10 @@ struct CertificateLedger: Sendable {
       entries[identity]?.removal = nil
       return [.resume(waiter: waiter, .success(usable))]
     }
-    guard waiting.count < Self.maximumWaiters, exists || entries.count < Self.maximumIdentities else {
+    guard waiting.count < limits.waiters, exists || entries.count < limits.identities else {
       return [.resume(waiter: waiter, .failure(.storeFull(identity)))]
     }
-    entries[identity, default: Entry()].waiters[waiter] = deadline
+    entries[identity, default: Entry()].waiters.add(waiter, until: deadline)
     entries[identity]?.removal = nil
     waiting[waiter] = identity
     return tick(now)
@@ -100,7 +107,7 @@ struct CertificateLedger: Sendable {
 
   /// A pod may need a certificate soon.
   mutating func prefetch(_ identity: SPIFFEIdentity, now: Now) -> [Action] {
-    guard entries[identity] != nil || entries.count < Self.maximumIdentities else { return [] }
+    guard entries[identity] != nil || entries.count < limits.identities else { return [] }
     entries[identity, default: Entry()].removal = nil
     return tick(now)
   }
@@ -108,14 +115,14 @@ struct CertificateLedger: Sendable {
   /// The last pod with this identity has gone.
   mutating func forget(_ identity: SPIFFEIdentity, now: Now) -> [Action] {
     guard entries[identity] != nil else { return [] }
-    entries[identity]?.removal = now.monotonic + Self.grace
+    entries[identity]?.removal = now.monotonic + limits.grace
     return tick(now)
   }
 
   /// A waiter's task was cancelled.
   mutating func cancel(waiter: UInt64, now: Now) -> [Action] {
     guard let identity = waiting.removeValue(forKey: waiter) else { return [] }
-    entries[identity]?.waiters[waiter] = nil
+    entries[identity]?.waiters.remove(waiter)
     return [.resume(waiter: waiter, .failure(.cancelled(identity)))] + tick(now)
   }
 
@@ -138,10 +145,10 @@ struct CertificateLedger: Sendable {
       if let fetch = entry.fetch, fetch.until <= now.monotonic {
         entries[identity]?.fetch = nil
         actions.append(.cancelFetch(number: fetch.number))
-        actions += fail(identity, .issueTimedOut(identity, after: Self.patience), now: now)
+        actions += fail(identity, .issueTimedOut(identity, after: limits.patience), now: now)
       }
-      for (waiter, deadline) in entry.waiters where deadline <= now.monotonic {
-        entries[identity]?.waiters[waiter] = nil
+      let hasOverdue = entry.waiters.earliest.map { $0 <= now.monotonic } ?? false
+      for waiter in hasOverdue ? entries[identity]?.waiters.takeOverdue(now.monotonic) ?? [] : [] {
         waiting[waiter] = nil
         let error = (entries[identity]?.lastError).map { IdentityError.unavailable(identity, cause: $0) }
         actions.append(.resume(waiter: waiter, .failure(error ?? .stillWaiting(identity))))
@@ -162,13 +169,13 @@ struct CertificateLedger: Sendable {
       guard let instant else { return }
       next = min(next ?? instant, instant)
     }
-    let hasFreeFetch = inFlight < Self.fetchesInFlight
+    let hasFreeFetch = inFlight < limits.fetchesInFlight
     for entry in entries.values {
       consider(entry.fetch?.until)
       consider(entry.removal)
-      consider(entry.waiters.values.min())
+      consider(entry.waiters.earliest)
       if hasFreeFetch { consider(entry.due(now)) }
-      if entry.renewal != nil { consider(now.monotonic + Self.wallClockCheck) }
+      if entry.renewal != nil { consider(now.monotonic + limits.wallClockCheck) }
     }
     return next
   }
@@ -219,9 +226,8 @@ struct CertificateLedger: Sendable {
     // renewed together (identity.md limit 3).
     let start = max(credentials.certificate.leaf.notBefore, now.wall)
     let half = Double(credentials.notAfter.seconds(since: start)) / 2
-    entry.renewal = start.advanced(bySeconds: max(Self.shortestRenewal, Int64(half * (0.8 + 0.4 * random()))))
-    let waiters = entry.waiters.keys
-    entry.waiters = [:]
+    entry.renewal = start.advanced(bySeconds: max(limits.shortestRenewal, Int64(half * (0.8 + 0.4 * random()))))
+    let waiters = entry.waiters.takeAll()
     entries[identity] = entry
     for waiter in waiters { waiting[waiter] = nil }
     return [.publish(credentials)] + waiters.map { .resume(waiter: $0, .success(credentials)) }
@@ -234,7 +240,7 @@ struct CertificateLedger: Sendable {
     let pause = entry.backoff.fail(random: random())
     var scheduled = now.monotonic + pause.scheduled
     if let held = entry.usable(now.wall) {
-      let end = now.monotonic + .seconds(max(Self.shortestRenewal, held.notAfter.seconds(since: now.wall)))
+      let end = now.monotonic + .seconds(max(limits.shortestRenewal, held.notAfter.seconds(since: now.wall)))
       scheduled = min(scheduled, end)
     }
     entry.retry = (scheduled, now.monotonic + pause.urgent)
@@ -243,10 +249,10 @@ struct CertificateLedger: Sendable {
   }
 
   private mutating func remove(_ identity: SPIFFEIdentity) -> [Action] {
-    guard let entry = entries.removeValue(forKey: identity) else { return [] }
+    guard var entry = entries.removeValue(forKey: identity) else { return [] }
     var actions: [Action] = [.withdraw(identity)]
     if let fetch = entry.fetch { actions.append(.cancelFetch(number: fetch.number)) }
-    for waiter in entry.waiters.keys {
+    for waiter in entry.waiters.takeAll() {
       waiting[waiter] = nil
       actions.append(.resume(waiter: waiter, .failure(.noLongerNeeded(identity))))
     }
@@ -254,14 +260,14 @@ struct CertificateLedger: Sendable {
   }
 
   private mutating func start(_ now: Now) -> [Action] {
-    let free = Self.fetchesInFlight - inFlight
+    let free = limits.fetchesInFlight - inFlight
     guard free > 0 else { return [] }
     let due = entries.compactMap { identity, entry in
       entry.due(now).flatMap { $0 <= now.monotonic ? (identity: identity, rank: entry.rank, at: $0) : nil }
     }.sorted { ($0.rank, $0.at) < ($1.rank, $1.at) }
     return due.prefix(free).map { next in
       lastFetch += 1
-      entries[next.identity]?.fetch = (lastFetch, now.monotonic + Self.patience)
+      entries[next.identity]?.fetch = (lastFetch, now.monotonic + limits.patience)
       return .fetch(next.identity, number: lastFetch)
     }
   }

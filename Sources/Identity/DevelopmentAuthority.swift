@@ -23,8 +23,18 @@ public enum DevelopmentAuthority {
     if mkdir(directory, 0o700) != 0, errno != EEXIST {
       throw .fileNotWritten(path: directory, reason: SystemError("mkdir", errno).reason)
     }
-    for (file, text) in texts {
-      try write(text, to: file.path(in: directory), mode: file == .key ? 0o600 : 0o644)
+    var written: [String] = []
+    do throws(IdentityError) {
+      for (file, text) in texts {
+        let path = file.path(in: directory)
+        let handle = try open(path, mode: file == .key ? 0o600 : 0o644)
+        written.append(path)
+        try write(text, to: handle, path)
+      }
+    } catch {
+      // Half an authority would only be in the way of the next attempt.
+      for path in written { unlink(path) }
+      throw error
     }
   }
 
@@ -54,17 +64,24 @@ public enum DevelopmentAuthority {
     }
   }
 
-  private static func write(_ text: String, to path: String, mode: mode_t) throws(IdentityError) {
+  private static func open(_ path: String, mode: mode_t) throws(IdentityError) -> Descriptor {
     do throws(SystemError) {
-      let file = try Descriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode)
-      let raw = file.raw
-      var rest = Array(text.utf8)[...]
+      return try Descriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: mode)
+    } catch {
+      if error.number == EEXIST { throw .authorityExists(path: path) }
+      throw .fileNotWritten(path: path, reason: error.reason)
+    }
+  }
+
+  private static func write(_ text: String, to file: borrowing Descriptor, _ path: String) throws(IdentityError) {
+    let raw = file.raw
+    var rest = Array(text.utf8)[...]
+    do throws(SystemError) {
       while !rest.isEmpty {
         let count = try system("write", path) { rest.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) } }
         rest = rest.dropFirst(count)
       }
     } catch {
-      if error.number == EEXIST { throw .authorityExists(path: path) }
       throw .fileNotWritten(path: path, reason: error.reason)
     }
   }

@@ -21,9 +21,9 @@ struct CertificateLedgerTests {
     var withdrawn: [SPIFFEIdentity] = []
     var resumed: [UInt64: Result<WorkloadCredentials, IdentityError>] = [:]
 
-    init(random: Double = 0.5) throws {
+    init(random: Double = 0.5, limits: CertificateLedger.Limits = .init()) throws {
       issuer = try TestIssuer()
-      ledger = CertificateLedger(random: { random })
+      ledger = CertificateLedger(limits: limits, random: { random })
     }
 
     mutating func take(_ actions: [CertificateLedger.Action]) {
@@ -414,5 +414,43 @@ struct CertificateLedgerTests {
     bench.forget(web)
     bench.pass(60)
     #expect(throws: IdentityError.noLongerNeeded(web)) { try bench.resumed[waiter]?.get() }
+  }
+
+  // MARK: Bounds
+
+  @Test("no more identities are kept than the limit says")
+  func identityLimit() throws {
+    var bench = try Bench(limits: .init(identities: 2))
+    bench.prefetch(.account("a"))
+    bench.prefetch(.account("b"))
+    bench.prefetch(.account("c"))
+    #expect(bench.ledger.statuses(bench.now.wall).count == 2)
+    let refused = bench.request(.account("c"))
+    #expect(throws: IdentityError.storeFull(.account("c"))) { try bench.resumed[refused]?.get() }
+    let known = bench.request(.account("a"))
+    #expect(bench.resumed[known] == nil)
+  }
+
+  @Test("no more connections wait than the limit says, and room is made when one leaves")
+  func waiterLimit() throws {
+    var bench = try Bench(limits: .init(waiters: 2))
+    let first = bench.request(web)
+    _ = bench.request(.account("b"))
+    let refused = bench.request(web)
+    #expect(throws: IdentityError.storeFull(web)) { try bench.resumed[refused]?.get() }
+    bench.take(bench.ledger.cancel(waiter: first, now: bench.now))
+    let admitted = bench.request(web)
+    #expect(bench.resumed[admitted] == nil)
+  }
+
+  @Test("fifty thousand connections that wait for a stalled authority end in order, each at its deadline")
+  func storm() throws {
+    var bench = try Bench()
+    let waiters = (0..<50_000).map { bench.request(web, patience: .milliseconds(1000 + $0 % 10)) }
+    bench.pass(1.0045)
+    #expect(bench.resumed.count == 25_000)
+    #expect(bench.ledger.nextTick(bench.now).map { $0 - bench.now.monotonic < .milliseconds(1) } == true)
+    bench.pass(1)
+    #expect(bench.resumed.count == waiters.count)
   }
 }
