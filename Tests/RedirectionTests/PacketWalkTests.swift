@@ -9,7 +9,7 @@ import Vocabulary
 private final class Wire {
   let pod: TestNamespace
   let peer: TestNamespace
-  let redirector = testRedirector()
+  var redirector: Redirector { pod.redirector }
 
   init() throws {
     pod = try TestNamespace()
@@ -70,7 +70,8 @@ struct PacketWalkTests {
     #expect(try proxy.accepted(within: 100) == nil)
   }
 
-  @Test("that arrive in plaintext reach ztunnel's inbound port, which learns where they wanted to go", arguments: families)
+  @Test(
+    "that arrive in plaintext reach ztunnel's inbound port, which learns where they wanted to go", arguments: families)
   func inbound(family: IPAddress.Family) throws {
     let wire = try Wire()
     try wire.apply()

@@ -37,14 +37,14 @@ final class TestSocket: Sendable {
   }
 
   /// The next connection and where it wanted to go, or nil when none comes in time.
-  func accepted(within milliseconds: CInt = 3000) throws -> (socket: TestSocket, peer: SocketAddress?, wanted: SocketAddress?)?
-  {
+  func accepted(within milliseconds: CInt = 3000) throws -> (
+    socket: TestSocket, peer: SocketAddress?, wanted: SocketAddress?
+  )? {
     guard Self.waits(raw, POLLIN, milliseconds), let connection = try TCPSocket.accept(raw) else { return nil }
     let peer = connection.peer
     let socket = TestSocket(connection.take())
     return (socket, peer, TCPSocket.originalDestination(socket.raw))
   }
-
 
   func send(_ text: String) -> Bool {
     let bytes = Array(text.utf8)
