@@ -25,7 +25,8 @@ struct EntryLayout {
 
   static let v6 = EntryLayout(
     source: 0, destination: 16, sourceMask: 32, destinationMask: 48, input: 64, output: 80, inputMask: 96,
-    outputMask: 112, transport: 128, typeOfService: 130, flags: 131, inversions: 132, targetOffset: 140, nextOffset: 142,
+    outputMask: 112, transport: 128, typeOfService: 130, flags: 131, inversions: 132, targetOffset: 140,
+    nextOffset: 142,
     size: 168, addressSize: 16, gotoFlag: 0x04, protocolFlag: 0x01)
 
   static func of(_ family: IPAddress.Family) -> EntryLayout {

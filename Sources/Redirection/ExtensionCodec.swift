@@ -106,7 +106,9 @@ enum ExtensionCodec {
       revisions.connmarkTarget = found.revision
       candidate = connmark(found.data, revision: found.revision)
     case (Name.redirect, 0):
-      candidate = found.data.number(UInt16.self, at: redirectPort(family)).map { .redirect(port: UInt16(bigEndian: $0)) }
+      candidate = found.data.number(UInt16.self, at: redirectPort(family)).map {
+        .redirect(port: UInt16(bigEndian: $0))
+      }
     case (Name.connectionTracking, 0...2):
       revisions.connectionTrackingTarget = found.revision
       // The last word is the kernel's own pointer.

@@ -20,9 +20,11 @@ enum IPv6Support: Equatable, Sendable {
     // must not go past us.
     do {
       _ = Descriptor(
-        owning: try system("socket", "IPv6") { socket(AF_INET6, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0) })
+        owning: try system("socket", "IPv6") {
+          socket(AF_INET6, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        })
       return .full
-    } catch where error.number == EAFNOSUPPORT {
+    } catch  where error.number == EAFNOSUPPORT {
       return .notInKernel
     } catch {
       throw .unreadable(path: "IPv6", error)

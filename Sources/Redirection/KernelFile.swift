@@ -16,7 +16,7 @@ enum KernelFile {
         content += buffer.prefix(count)
       }
       return String(decoding: content, as: UTF8.self)
-    } catch where error.number == ENOENT {
+    } catch  where error.number == ENOENT {
       return nil
     } catch {
       throw .unreadable(path: path, error)

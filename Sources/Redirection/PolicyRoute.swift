@@ -42,7 +42,9 @@ struct PolicyRoute {
     }
     let header = message.payload
     let table = attributes[RouteAttribute.table]?.number(UInt32.self, at: 0) ?? UInt32(header[4])
-    guard header[0] == UInt8(systemFamily(family)), table == MeshConstants.routeTable, header[1] == 0 else { return nil }
+    guard header[0] == UInt8(systemFamily(family)), table == MeshConstants.routeTable, header[1] == 0 else {
+      return nil
+    }
     let interface = attributes[RouteAttribute.outputInterface]?.number(UInt32.self, at: 0)
     return FoundRoute(
       priority: attributes[RouteAttribute.priority]?.number(UInt32.self, at: 0) ?? 0,

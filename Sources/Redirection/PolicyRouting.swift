@@ -27,9 +27,13 @@ struct PolicyRouting: ~Copyable {
   /// What differs from "our default route wins in our table, and our rule is there once". Throws ``RedirectionError``.
   mutating func deviations(_ family: IPAddress.Family) throws(RedirectionError) -> [RedirectionDeviation] {
     var deviations: [RedirectionDeviation] = []
-    if !(try routeIsRight(family)) {
+    let routes = try foundRoutes(family)
+    if !Self.wins(routes) {
+      let loses = routes.contains(where: \.isOurs)
       deviations.append(
-        RedirectionDeviation(subject: "route \(family)", difference: "`\(Self.routeText(family))` is missing"))
+        RedirectionDeviation(
+          subject: "route \(family)",
+          difference: "`\(Self.routeText(family))` \(loses ? "loses against another default route" : "is missing")"))
     }
     let rules = try countRules(family)
     if rules != 1 {
@@ -57,8 +61,8 @@ struct PolicyRouting: ~Copyable {
   }
 
   /// True when the default route of our table with the lowest number, the one that counts, is ours.
-  private mutating func routeIsRight(_ family: IPAddress.Family) throws(RedirectionError) -> Bool {
-    try foundRoutes(family).min { $0.priority < $1.priority }?.isOurs ?? false
+  private static func wins(_ routes: [PolicyRoute.FoundRoute]) -> Bool {
+    routes.min { $0.priority < $1.priority }?.isOurs ?? false
   }
 
   private mutating func foundRoutes(_ family: IPAddress.Family) throws(RedirectionError) -> [PolicyRoute.FoundRoute] {
@@ -86,11 +90,16 @@ struct PolicyRouting: ~Copyable {
   mutating func install(_ family: IPAddress.Family) throws(RedirectionError) -> [String] {
     let route = route(family)
     var changed: [String] = []
-    if !(try routeIsRight(family)) {
+    if !Self.wins(try foundRoutes(family)) {
       let number = try session.change(
         NetlinkMessage.Kind.newRoute, flags: NetlinkMessage.Flag.create | NetlinkMessage.Flag.replace, route.route)
       try require(number, "add route", family)
       changed.append("route \(family)")
+    }
+    // The kernel takes a second copy from writers that do not ask it to refuse one.
+    for _ in 0..<Self.maximumCopies where try countRules(family) > 1 {
+      try require(try session.change(NetlinkMessage.Kind.deleteRule, flags: 0, route.rule), "delete rule", family)
+      if changed.last != "rule \(family)" { changed.append("rule \(family)") }
     }
     if try countRules(family) == 0 {
       let number = try session.change(
@@ -145,7 +154,7 @@ struct PolicyRouting: ~Copyable {
 
   /// The comment lines of a listing for what is there.
   mutating func text(_ family: IPAddress.Family) throws(RedirectionError) -> String {
-    (try routeIsRight(family) ? "# route: \(Self.routeText(family))\n" : "")
+    (Self.wins(try foundRoutes(family)) ? "# route: \(Self.routeText(family))\n" : "")
       + String(repeating: "# rule: \(Self.ruleText)\n", count: try countRules(family))
   }
 }

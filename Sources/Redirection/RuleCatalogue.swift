@@ -45,7 +45,8 @@ struct RuleCatalogue {
           rule: Rule(
             transport: .udp, matches: [.mark(fromProxy), .udp(PortMatch(destination: .only(MeshConstants.dnsPort)))],
             target: .connectionZone(MeshConstants.dnsZone)),
-          reason: "ztunnel's own DNS queries live in a zone of their own, where their ports cannot collide with those of "
+          reason:
+            "ztunnel's own DNS queries live in a zone of their own, where their ports cannot collide with those of "
             + "captured queries")
       ],
       prerouting: [
@@ -65,7 +66,9 @@ struct RuleCatalogue {
         PlannedRule(
           identifier: "K2",
           rule: Rule(
-            matches: [.connectionMark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))],
+            matches: [
+              .connectionMark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))
+            ],
             target: .restoreMark(packetMask: .max, connectionMask: .max)),
           reason: "the application's replies get the mark by which policy routing brings them back to ztunnel")
       ],
@@ -87,7 +90,9 @@ struct RuleCatalogue {
   }
 
   private var fromProxy: MarkMatch { MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask) }
-  private var notFromProxy: MarkMatch { MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask, inverted: true) }
+  private var notFromProxy: MarkMatch {
+    MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask, inverted: true)
+  }
   private var probe: AddressMatch { .host(settings.probeSource(family)) }
   private var notLoopback: AddressMatch { .host(.loopback(family), inverted: true) }
 
@@ -117,7 +122,8 @@ struct RuleCatalogue {
           destination: notLoopback, transport: .tcp,
           matches: [.tcp(PortMatch(destination: .only(MeshConstants.hbonePort, inverted: true))), .mark(notFromProxy)],
           target: .redirect(port: MeshConstants.inboundPlaintextPort)),
-        reason: "inbound plaintext goes to ztunnel; HBONE finds its listener by itself, and ztunnel's own connections do "
+        reason:
+          "inbound plaintext goes to ztunnel; HBONE finds its listener by itself, and ztunnel's own connections do "
           + "not loop"),
     ]
   }
@@ -154,7 +160,8 @@ struct RuleCatalogue {
         identifier: "O2",
         rule: Rule(
           transport: .tcp,
-          matches: [.mark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))], target: .accept),
+          matches: [.mark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))],
+          target: .accept),
         reason: "packets of connections that ztunnel opened are never captured"),
       PlannedRule(
         identifier: "O3",

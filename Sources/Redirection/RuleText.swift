@@ -118,4 +118,3 @@ extension Target {
 extension OpaqueExtension {
   fileprivate var text: String { "\(printable(name)) --revision \(revision) --data 0x\(hexadecimal(data))" }
 }
-

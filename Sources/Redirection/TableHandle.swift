@@ -15,15 +15,20 @@ struct TableHandle: ~Copyable {
   /// Reads the table of the calling thread's network namespace. Throws ``RedirectionError``.
   init(_ table: TableIdentity) throws(RedirectionError) {
     guard let handle = ambient_table_open(systemFamily(table.family), table.name.rawValue) else {
-      switch errno {
-      case ENOPROTOOPT: throw .legacyTablesMissing(family: table.family)
-      case ENOENT: throw .tableMissing(table: "\(table)")
-      case EPERM, EACCES: throw .notPermitted(subject: "table \(table)")
-      case let number: throw .tableFailed(table: "\(table)", SystemError("iptc_init", number))
-      }
+      throw Self.openFailure(errno, table)
     }
     self.table = table
     self.handle = handle
+  }
+
+  /// What an error number of `iptc_init` means (redirection.md §9.3 item 1).
+  static func openFailure(_ number: CInt, _ table: TableIdentity) -> RedirectionError {
+    switch number {
+    case ENOPROTOOPT: .legacyTablesMissing(family: table.family)
+    case ENOENT: .tableMissing(table: "\(table)")
+    case EPERM, EACCES: .notPermitted(subject: "table \(table)")
+    default: .tableFailed(table: "\(table)", SystemError("iptc_init", number))
+    }
   }
 
   deinit { ambient_table_close(family, handle) }

@@ -33,13 +33,13 @@ struct XtablesLock: ~Copyable {
     let flags = O_CREAT | O_RDWR | O_NOFOLLOW
     do {
       return try Descriptor.open(path, flags, mode: 0o600)
-    } catch where error.number == ENOENT {
+    } catch  where error.number == ENOENT {
       guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
         throw .lockUnusable(path: path, error)
       }
       let directory = String(path[..<slash])
       do {
-        do { try system("mkdir", directory) { mkdir(directory, 0o755) } } catch where error.number == EEXIST {}
+        do { try system("mkdir", directory) { mkdir(directory, 0o755) } } catch  where error.number == EEXIST {}
         return try Descriptor.open(path, flags, mode: 0o600)
       } catch {
         throw .lockUnusable(path: path, error)

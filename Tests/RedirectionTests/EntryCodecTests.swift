@@ -77,7 +77,8 @@ struct EntryCodecTests {
       for index in bytes.indices where !ignored.contains(index) {
         var changed = bytes
         changed[index] ^= 0xff
-        let isMaskedName = (layout.input..<layout.inputMask).contains(index)
+        let isMaskedName =
+          (layout.input..<layout.inputMask).contains(index)
           && bytes[index + layout.inputMask - layout.input] == 0
         let read = try? decoder.rule(changed, targetName: name)
         #expect(isMaskedName ? read == rule : read != rule, "byte \(index) of \(rule.text(in: "X"))")
@@ -148,7 +149,10 @@ struct RuleTextTests {
   @Test(
     "is what iptables-save prints",
     arguments: [
-      (Rule(source: AddressMatch(address: .v4(0x0a000000), mask: .v4(0xff00_0000)), target: .drop), "-s 10.0.0.0/8 -j DROP"),
+      (
+        Rule(source: AddressMatch(address: .v4(0x0a000000), mask: .v4(0xff00_0000)), target: .drop),
+        "-s 10.0.0.0/8 -j DROP"
+      ),
       (
         Rule(source: AddressMatch(address: .v4(0x0a00_0001), mask: .v4(0xff00_00ff)), target: .drop),
         "-s 10.0.0.1/255.0.0.255 -j DROP"

@@ -12,7 +12,7 @@ struct RedirectorTests {
   @Test("makes what the specification lists, in every mode", arguments: SpecificationListings.Mode.all)
   func everyMode(mode: SpecificationListings.Mode) throws {
     let pod = try TestNamespace()
-    let report = try testRedirector().apply(mode.settings, in: pod.namespace)
+    let report = try pod.redirector.apply(mode.settings, in: pod.namespace)
     #expect(try pod.saved("iptables") == SpecificationListings.tables(mode, .v4))
     #expect(try pod.saved("ip6tables") == SpecificationListings.tables(mode, .v6))
     #expect(
@@ -27,18 +27,18 @@ struct RedirectorTests {
   func idempotent() throws {
     let pod = try TestNamespace()
     let settings = Mode(dns: true, interfaces: ["net1"]).settings
-    _ = try testRedirector().apply(settings, in: pod.namespace)
+    _ = try pod.redirector.apply(settings, in: pod.namespace)
     // Counters survive where nothing is written.
     try pod.run("iptables-legacy", "-t", "nat", "-S")
-    #expect(try testRedirector().apply(settings, in: pod.namespace) == RedirectionReport())
-    #expect(try testRedirector().check(settings, in: pod.namespace).isEmpty)
+    #expect(try pod.redirector.apply(settings, in: pod.namespace) == RedirectionReport())
+    #expect(try pod.redirector.check(settings, in: pod.namespace).isEmpty)
   }
 
   @Test("adds routes and rules of both families, once")
   func routes() throws {
     let pod = try TestNamespace()
-    _ = try testRedirector().apply(RedirectionSettings(), in: pod.namespace)
-    _ = try testRedirector().apply(RedirectionSettings(), in: pod.namespace)
+    _ = try pod.redirector.apply(RedirectionSettings(), in: pod.namespace)
+    _ = try pod.redirector.apply(RedirectionSettings(), in: pod.namespace)
     for family in ["-4", "-6"] {
       let rules = try pod.ip(family, "rule").split(separator: "\n").filter { $0.hasPrefix("32764:") }
       #expect(rules == ["32764:\tfrom all fwmark 0x111/0xfff lookup 100"])
@@ -52,9 +52,9 @@ struct RedirectorTests {
   @Test("adds the IPv6 rule when IPv4 has its own already")
   func fromV4Only() throws {
     let pod = try TestNamespace()
-    _ = try testRedirector().apply(RedirectionSettings(ipv6: false), in: pod.namespace)
+    _ = try pod.redirector.apply(RedirectionSettings(ipv6: false), in: pod.namespace)
     #expect(try !pod.ip("-6", "rule").contains("32764"))
-    let report = try testRedirector().apply(RedirectionSettings(), in: pod.namespace)
+    let report = try pod.redirector.apply(RedirectionSettings(), in: pod.namespace)
     #expect(report.changed == ["ip6 mangle", "route v6", "rule v6", "ip6 nat"])
     #expect(try pod.ip("-6", "rule").contains("32764"))
   }
@@ -62,10 +62,10 @@ struct RedirectorTests {
   @Test("takes the IPv6 half out when IPv6 is switched off")
   func toV4Only() throws {
     let pod = try TestNamespace()
-    _ = try testRedirector().apply(RedirectionSettings(dnsCapture: true), in: pod.namespace)
+    _ = try pod.redirector.apply(RedirectionSettings(dnsCapture: true), in: pod.namespace)
     let settings = RedirectionSettings(dnsCapture: true, ipv6: false)
-    #expect(try !testRedirector().check(settings, in: pod.namespace).isEmpty)
-    let report = try testRedirector().apply(settings, in: pod.namespace)
+    #expect(try !pod.redirector.check(settings, in: pod.namespace).isEmpty)
+    let report = try pod.redirector.apply(settings, in: pod.namespace)
     #expect(report.changed == ["ip6 nat", "rule v6", "route v6", "ip6 mangle", "ip6 raw"])
     #expect(try pod.saved("ip6tables") == "")
     #expect(try pod.saved("iptables") == SpecificationListings.tables(Mode(dns: true), .v4))
@@ -82,24 +82,24 @@ struct RedirectorTests {
     for family in ["-4", "-6"] {
       try pod.ip(family, "rule", "add", "pref", "32764", "fwmark", "0x111/0xfff", "lookup", "100")
     }
-    #expect(try testRedirector().check(mode.settings, in: pod.namespace).map(\.description) == [])
-    #expect(try testRedirector().apply(mode.settings, in: pod.namespace) == RedirectionReport())
+    #expect(try pod.redirector.check(mode.settings, in: pod.namespace).map(\.description) == [])
+    #expect(try pod.redirector.apply(mode.settings, in: pod.namespace) == RedirectionReport())
   }
 
   @Test("says what is there in the form it promised")
   func current() throws {
     let pod = try TestNamespace()
     let settings = Mode(dns: true, ingress: true).settings
-    #expect(try testRedirector().current(in: pod.namespace) == "# IPv4\n# IPv6\n")
-    _ = try testRedirector().apply(settings, in: pod.namespace)
-    #expect(try testRedirector().current(in: pod.namespace) == Redirector.listing(settings))
+    #expect(try pod.redirector.current(in: pod.namespace) == "# IPv4\n# IPv6\n")
+    _ = try pod.redirector.apply(settings, in: pod.namespace)
+    #expect(try pod.redirector.current(in: pod.namespace) == Redirector.listing(settings))
   }
 
   @Test("follows a change of settings in both directions")
   func changes() throws {
     let pod = try TestNamespace()
     for mode in Mode.all + Mode.all.reversed() {
-      _ = try testRedirector().apply(mode.settings, in: pod.namespace)
+      _ = try pod.redirector.apply(mode.settings, in: pod.namespace)
       #expect(try pod.saved("iptables") == SpecificationListings.tables(mode, .v4))
       #expect(try pod.saved("ip6tables") == SpecificationListings.tables(mode, .v6))
     }
@@ -108,7 +108,7 @@ struct RedirectorTests {
   @Test("leaves tables alone that it does not need")
   func untouchedTables() throws {
     let pod = try TestNamespace()
-    let redirector = testRedirector()
+    let redirector = pod.redirector
     _ = try redirector.check(RedirectionSettings(dnsCapture: true), in: pod.namespace)
     _ = try redirector.remove(from: pod.namespace)
     #expect(try pod.run("cat", "/proc/thread-self/net/ip_tables_names") == "")
@@ -161,36 +161,37 @@ struct ForeignStateTests {
   func foreignRulesSurvive() throws {
     let pod = try podWithForeignRules()
     let before = try pod.everything()
-    _ = try testRedirector().apply(settings, in: pod.namespace)
+    _ = try pod.redirector.apply(settings, in: pod.namespace)
     let during = try pod.saved()
     for line in Self.foreignV4.split(separator: "\n") where line.hasPrefix("-A") {
       #expect(during.contains(line), "\(line)")
     }
-    let removed = try testRedirector().remove(from: pod.namespace)
+    let removed = try pod.redirector.remove(from: pod.namespace)
     #expect(
       removed.changed == [
         "nat", "ip6 nat", "rule v4", "route v4", "rule v6", "route v6", "mangle", "ip6 mangle", "raw", "ip6 raw",
       ])
     #expect(try pod.everything() == before)
-    #expect(try testRedirector().remove(from: pod.namespace) == RedirectionReport())
+    #expect(try pod.redirector.remove(from: pod.namespace) == RedirectionReport())
   }
 
   @Test("of others keeps its counters")
   func counters() throws {
     let pod = try podWithForeignRules()
-    try pod.run("iptables-legacy", "-t", "nat", "-A", "OUTPUT", "-c", "12", "3456", "-d", "198.51.100.1", "-j", "ACCEPT")
-    _ = try testRedirector().apply(settings, in: pod.namespace)
+    try pod.run(
+      "iptables-legacy", "-t", "nat", "-A", "OUTPUT", "-c", "12", "3456", "-d", "198.51.100.1", "-j", "ACCEPT")
+    _ = try pod.redirector.apply(settings, in: pod.namespace)
     #expect(try pod.run("iptables-legacy-save", "-c").contains("[12:3456] -A OUTPUT -d 198.51.100.1/32 -j ACCEPT"))
   }
 
   @Test("in the way of the jump is noticed and passed by")
   func foreignAhead() throws {
     let pod = try TestNamespace()
-    _ = try testRedirector().apply(settings, in: pod.namespace)
+    _ = try pod.redirector.apply(settings, in: pod.namespace)
     try pod.run("iptables-legacy", "-t", "nat", "-I", "OUTPUT", "-p", "tcp", "-j", "ACCEPT")
-    let deviations = try testRedirector().check(settings, in: pod.namespace)
+    let deviations = try pod.redirector.check(settings, in: pod.namespace)
     #expect(deviations.map(\.subject) == ["nat OUTPUT"])
-    #expect(try testRedirector().apply(settings, in: pod.namespace).changed == ["nat"])
+    #expect(try pod.redirector.apply(settings, in: pod.namespace).changed == ["nat"])
     let output = try pod.run("iptables-legacy", "-t", "nat", "-S", "OUTPUT")
     #expect(output == "-P OUTPUT ACCEPT\n-A OUTPUT -j ISTIO_OUTPUT\n-A OUTPUT -p tcp -j ACCEPT\n")
   }
@@ -209,8 +210,14 @@ struct ForeignStateTests {
     ("nat", ["iptables-legacy -t nat -N USERS", "iptables-legacy -t nat -A USERS -g ISTIO_OUTPUT"]),
     ("nat", ["iptables-legacy -t nat -F", "iptables-legacy -t nat -X"]),
     ("mangle", ["iptables-legacy -t mangle -F ISTIO_PRERT"]),
-    ("mangle", ["iptables-legacy -t mangle -R ISTIO_PRERT 1 -m mark --mark 0x539/0xffff -j CONNMARK --set-xmark 0x111/0xfff"]),
-    ("raw", ["iptables-legacy -t raw -R ISTIO_OUTPUT 1 -p udp -m mark --mark 0x539/0xfff -m udp --dport 53 -j CT --zone 2"]),
+    (
+      "mangle",
+      ["iptables-legacy -t mangle -R ISTIO_PRERT 1 -m mark --mark 0x539/0xffff -j CONNMARK --set-xmark 0x111/0xfff"]
+    ),
+    (
+      "raw",
+      ["iptables-legacy -t raw -R ISTIO_OUTPUT 1 -p udp -m mark --mark 0x539/0xfff -m udp --dport 53 -j CT --zone 2"]
+    ),
     ("filter", ["iptables-legacy -N ISTIO_INPUT", "iptables-legacy -I INPUT -j ISTIO_INPUT"]),
     ("ip6 nat", ["ip6tables-legacy -t nat -D PREROUTING 1"]),
     ("ip6 mangle", ["ip6tables-legacy -t mangle -D ISTIO_OUTPUT 1"]),
@@ -224,7 +231,7 @@ struct ForeignStateTests {
   @Test("that is damaged is noticed, and repaired without touching anything else", arguments: damages)
   func damage(subject: String, commands: [String]) throws {
     let pod = try podWithForeignRules()
-    _ = try testRedirector().apply(settings, in: pod.namespace)
+    _ = try pod.redirector.apply(settings, in: pod.namespace)
     // `USERS` is theirs: only its goto is ours to take out.
     if commands[0].hasSuffix("USERS") { try pod.run("iptables-legacy", "-t", "nat", "-N", "USERS") }
     let before = try pod.everything()
@@ -232,11 +239,11 @@ struct ForeignStateTests {
       try Command.run(["ip", "netns", "exec", pod.name] + command.split(separator: " ").map(String.init))
     }
     let isFlushed = commands.contains { $0.hasSuffix("-t nat -F") }
-    let deviations = try testRedirector().check(settings, in: pod.namespace)
+    let deviations = try pod.redirector.check(settings, in: pod.namespace)
     #expect(!deviations.isEmpty)
     #expect(deviations.allSatisfy { $0.subject.hasPrefix(subject) }, "\(deviations)")
-    #expect(try testRedirector().apply(settings, in: pod.namespace).changed == [subject])
-    #expect(try testRedirector().check(settings, in: pod.namespace).isEmpty)
+    #expect(try pod.redirector.apply(settings, in: pod.namespace).changed == [subject])
+    #expect(try pod.redirector.check(settings, in: pod.namespace).isEmpty)
     if !isFlushed { #expect(try pod.everything() == before) }
   }
 
@@ -247,17 +254,43 @@ struct ForeignStateTests {
     try pod.run("iptables-legacy", "-t", "nat", "-A", "ISTIO_OUTPUT", "-j", "RETURN")
     try pod.run("ip6tables-legacy", "-t", "mangle", "-N", "ISTIO_PRERT")
     try pod.ip("-6", "route", "add", "local", "default", "dev", "lo", "table", "100")
-    _ = try testRedirector().apply(settings, in: pod.namespace)
-    #expect(try testRedirector().current(in: pod.namespace) == Redirector.listing(settings))
+    _ = try pod.redirector.apply(settings, in: pod.namespace)
+    #expect(try pod.redirector.current(in: pod.namespace) == Redirector.listing(settings))
+  }
+
+  @Test("of our policy rule in two copies is reduced to one")
+  func doubledRule() throws {
+    let pod = try TestNamespace()
+    _ = try pod.redirector.apply(settings, in: pod.namespace)
+    try pod.namespace.enter {
+      var session = try NetlinkSession()
+      let rule = PolicyRoute(family: .v4, loopback: 1).rule
+      #expect(try session.change(NetlinkMessage.Kind.newRule, flags: NetlinkMessage.Flag.create, rule) == 0)
+    }
+    #expect(try pod.redirector.check(settings, in: pod.namespace).map(\.subject) == ["rule v4"])
+    #expect(try pod.redirector.apply(settings, in: pod.namespace).changed == ["rule v4"])
+    #expect(try pod.redirector.remove(from: pod.namespace).changed.contains("rule v4"))
+  }
+
+  @Test("that beats our route and that we may not remove is an error, never a silent hole")
+  func unbeatableRoute() throws {
+    let pod = try TestNamespace()
+    try pod.ip("-6", "route", "add", "unreachable", "default", "table", "100", "metric", "1")
+    #expect {
+      try pod.redirector.apply(settings, in: pod.namespace)
+    } throws: { error in
+      guard case .notProven(let deviations)? = error as? RedirectionError else { return false }
+      return deviations.map(\.subject) == ["route v6"]
+    }
   }
 
   @Test("in our route table loses against our default route")
   func foreignDefaultRoute() throws {
     let pod = try TestNamespace()
     try pod.ip("route", "add", "unreachable", "default", "table", "100", "metric", "50")
-    _ = try testRedirector().apply(settings, in: pod.namespace)
-    #expect(try testRedirector().check(settings, in: pod.namespace).isEmpty)
-    _ = try testRedirector().remove(from: pod.namespace)
+    _ = try pod.redirector.apply(settings, in: pod.namespace)
+    #expect(try pod.redirector.check(settings, in: pod.namespace).isEmpty)
+    _ = try pod.redirector.remove(from: pod.namespace)
     #expect(try pod.ip("route", "show", "table", "100").contains("unreachable default metric 50"))
   }
 }
@@ -268,24 +301,24 @@ struct NamespaceLimitsTests {
   func ipv6Disabled() throws {
     let pod = try TestNamespace()
     try pod.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6")
-    let report = try testRedirector().apply(RedirectionSettings(), in: pod.namespace)
+    let report = try pod.redirector.apply(RedirectionSettings(), in: pod.namespace)
     #expect(report.degradations == [.ipv6DisabledOnLoopback])
     #expect(try pod.saved("ip6tables") == SpecificationListings.tables(.init(), .v6))
     #expect(try !pod.ip("-6", "rule").contains("32764"))
-    #expect(try testRedirector().check(RedirectionSettings(), in: pod.namespace).isEmpty)
+    #expect(try pod.redirector.check(RedirectionSettings(), in: pod.namespace).isEmpty)
 
     // Enabled again, the missing half is a difference.
     try pod.run("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/lo/disable_ipv6")
-    let deviations = try testRedirector().check(RedirectionSettings(), in: pod.namespace)
+    let deviations = try pod.redirector.check(RedirectionSettings(), in: pod.namespace)
     #expect(deviations.map(\.subject) == ["route v6", "rule v6"])
-    #expect(try testRedirector().apply(RedirectionSettings(), in: pod.namespace).changed == ["route v6", "rule v6"])
+    #expect(try pod.redirector.apply(RedirectionSettings(), in: pod.namespace).changed == ["route v6", "rule v6"])
   }
 
   @Test("with loopback down are an error that says so, before anything is captured")
   func loopbackDown() throws {
     let pod = try TestNamespace(loopbackUp: false)
     #expect(throws: RedirectionError.loopbackDown) {
-      try testRedirector().apply(RedirectionSettings(), in: pod.namespace)
+      try pod.redirector.apply(RedirectionSettings(), in: pod.namespace)
     }
     #expect(try !pod.saved().contains("*nat"))
   }
@@ -294,7 +327,7 @@ struct NamespaceLimitsTests {
   func parallel() throws {
     let modes = SpecificationListings.Mode.all
     let pods = try modes.map { _ in try TestNamespace() }
-    let redirector = testRedirector()
+    let redirector = pods[0].redirector
     DispatchQueue.concurrentPerform(iterations: pods.count * 3) { index in
       let place = index % pods.count
       do { _ = try redirector.apply(modes[place].settings, in: pods[place].namespace) } catch {
@@ -311,7 +344,7 @@ struct NamespaceLimitsTests {
   @Test("hold against writers that know nothing of the lock")
   func writersWithoutLock() throws {
     let pod = try TestNamespace()
-    let redirector = testRedirector()
+    let redirector = pod.redirector
     DispatchQueue.concurrentPerform(iterations: 2) { side in
       for round in 0..<15 {
         do {

@@ -5,7 +5,8 @@ import Vocabulary
 
 @Suite("Rule sets")
 struct RuleCatalogueTests {
-  @Test("equal the specified listings in every mode", arguments: SpecificationListings.Mode.all, IPAddress.Family.allCases)
+  @Test(
+    "equal the specified listings in every mode", arguments: SpecificationListings.Mode.all, IPAddress.Family.allCases)
   func listings(mode: SpecificationListings.Mode, family: IPAddress.Family) {
     let text = RuleCatalogue(settings: mode.settings, family: family).tables.filter { !$0.isEmpty }
       .map(\.snapshot.text).joined()
@@ -67,7 +68,9 @@ struct InterfaceNameTests {
 
   @Test(
     "are refused when it could not, or when a rule would read them as a wildcard",
-    arguments: ["", "sixteen-letters-", "a/b", "a b", "a\tb", "a\n", ".", "..", "eth+", "a:b", "a\u{0}b", "\u{7f}"])
+    arguments: [
+      "", "sixteen-letters-", "a/b", "a b", "a\tb", "a\n", ".", "..", "eth+", "a:b", "a\u{0}b", "\u{7f}", "\u{e0}",
+    ])
   func refused(text: String) { #expect(InterfaceName(text) == nil) }
 }
 

@@ -17,7 +17,14 @@ final class TestNamespace: Sendable {
     if loopbackUp { try Self.ip("-n", name, "link", "set", "lo", "up") }
   }
 
-  deinit { _ = try? Self.ip("netns", "del", name) }
+  deinit {
+    _ = try? Self.ip("netns", "del", name)
+    unlink(lockPath)
+  }
+
+  /// A lock of the test's own, so that tests do not wait for each other or for a running daemon.
+  var lockPath: String { "/tmp/\(name).lock" }
+  var redirector: Redirector { Redirector(lockPath: lockPath, lockTimeout: .seconds(10)) }
 
   /// Runs a program inside. Gives what it printed; throws when it fails.
   @discardableResult
@@ -88,12 +95,6 @@ struct Command {
     }
     return text
   }
-}
-
-/// A lock of the test's own, so that tests do not wait for each other or for a running daemon.
-func testRedirector() -> Redirector {
-  Redirector(
-    lockPath: "/tmp/rdr-test-\(UInt64.random(in: .min ... .max)).lock", lockTimeout: .seconds(10))
 }
 
 extension Trait where Self == ConditionTrait {
