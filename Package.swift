@@ -101,7 +101,10 @@ let package = Package(
     tests(of: "NodeAgent"),
     tests(of: "Ztunnel"),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["TestSupport", "Linux", "Mesh", "TLS", "Vocabulary"],
+      name: "EndToEndTests",
+      dependencies: [
+        "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "node-agent", "ztunnel",
+      ],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
