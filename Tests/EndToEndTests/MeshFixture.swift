@@ -162,9 +162,11 @@ final class MeshFixture: Sendable {
     try writeMesh()
   }
 
+  /// Writes the file, and returns when both proxies have it in force.
   private func writeMesh() throws {
-    let text = model.withLock { model in
-      """
+    let (text, counts) = model.withLock { model in
+      let counts = "policies=\"\(model.policies.count)\" services=\"\(model.services.count)\""
+      let text = """
       workloads:\(model.pods.isEmpty ? " []" : "")
       \(model.pods.map(workload).joined(separator: "\n"))
       services:\(model.services.isEmpty ? " []" : "")
@@ -172,8 +174,18 @@ final class MeshFixture: Sendable {
       policies:\(model.policies.isEmpty ? " []" : "")
       \(model.policies.joined(separator: "\n"))
       """
+      return (text, "\(counts) workloads=\"\(model.pods.count)\"")
     }
     try text.write(toFile: meshFile, atomically: true, encoding: .utf8)
+    for node in [left, right] {
+      guard let process = node.process.withLock({ $0 }), process.isRunning else { continue }
+      let inForce = eventually(within: .seconds(10)) {
+        guard let line = process.lines.last(where: { $0.contains("mesh loaded") || $0.contains("mesh reloaded") })
+        else { return false }
+        return counts.split(separator: " ").allSatisfy { line.contains($0) }
+      }
+      try #require(inForce, "the proxy takes over the mesh file")
+    }
   }
 
   private func workload(_ pod: MeshPod) -> String {
