@@ -1,3 +1,5 @@
+import Redirection
+
 /// What a workload's annotations wish of redirection (redirection.md §2).
 public struct CaptureAnnotations: Equatable, Sendable {
   public static let bypassInboundCaptureKey = "ambient.istio.io/bypass-inbound-capture"
@@ -7,7 +9,7 @@ public struct CaptureAnnotations: Equatable, Sendable {
   public var bypassInboundCapture: Bool?
   /// Nil: as the node's default says.
   public var dnsCapture: Bool?
-  public var rerouteInterfaces: [String] = []
+  public var rerouteInterfaces: [InterfaceName] = []
 
   public init() {}
 
@@ -26,9 +28,9 @@ public struct CaptureAnnotations: Equatable, Sendable {
     case Self.rerouteInterfacesKey:
       rerouteInterfaces = []
       for part in value.split(separator: ",") {
-        let name = part.trimmingSpaces()
-        guard !name.isEmpty else { continue }
-        guard Self.isInterfaceName(name) else { throw .notAnInterface(name) }
+        let text = part.trimmingSpaces()
+        guard !text.isEmpty else { continue }
+        guard let name = InterfaceName(text) else { throw .notAnInterface(text) }
         rerouteInterfaces.append(name)
       }
     default: throw .unknown
@@ -43,11 +45,16 @@ public struct CaptureAnnotations: Equatable, Sendable {
     default: throw .notABoolean(text)
     }
   }
+}
 
-  /// What the kernel takes for an interface (`dev_valid_name`).
-  private static func isInterfaceName(_ text: String) -> Bool {
-    text.utf8.count < 16 && text != "." && text != ".."
-      && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: ":") }
+extension RedirectionSettings {
+  /// The node's settings with a workload's own wishes.
+  public func adjusted(by annotations: CaptureAnnotations) -> RedirectionSettings {
+    var adjusted = self
+    adjusted.dnsCapture = annotations.dnsCapture ?? dnsCapture
+    adjusted.bypassInboundCapture = annotations.bypassInboundCapture ?? bypassInboundCapture
+    adjusted.rerouteInterfaces = annotations.rerouteInterfaces
+    return adjusted
   }
 }
 

@@ -9,7 +9,6 @@ public enum EnrolmentError: CodedError, Equatable {
   case hostNamespace(path: String)
   case namespaceClaimed(NamespaceIdentity, by: WorkloadUID)
   case redirection(String)
-  case notProven([String])
   case announcement(ZDSError)
   case removal(String)
 
@@ -19,7 +18,6 @@ public enum EnrolmentError: CodedError, Equatable {
     case .hostNamespace: "ENROL_HOST_NAMESPACE"
     case .namespaceClaimed: "ENROL_NAMESPACE_CLAIMED"
     case .redirection: "ENROL_REDIRECTION_FAILED"
-    case .notProven: "ENROL_REDIRECTION_NOT_PROVEN"
     case .announcement(let error): error.code
     case .removal: "ENROL_REMOVAL_FAILED"
     }
@@ -31,8 +29,6 @@ public enum EnrolmentError: CodedError, Equatable {
     case .hostNamespace(let path): "\(path) is the node's own network namespace"
     case .namespaceClaimed(let identity, let owner): "\(identity) belongs to \(owner) already"
     case .redirection(let reason): "redirection could not be written: \(reason)"
-    case .notProven(let deviations):
-      "redirection was written but still deviates: \(deviations.prefix(5).joined(separator: "; "))"
     case .announcement(let error): error.summary
     case .removal(let reason): "redirection could not be removed: \(reason)"
     }
@@ -44,7 +40,6 @@ public enum EnrolmentError: CodedError, Equatable {
     case .hostNamespace: "give the namespace of the workload, not of the node"
     case .namespaceClaimed: "two workloads cannot share a namespace; take one of them out"
     case .redirection, .removal: "see the reason; the workload's traffic is not let through in the meantime"
-    case .notProven: "check whether something else writes rules into this namespace"
     case .announcement(let error): error.remedy
     }
   }
