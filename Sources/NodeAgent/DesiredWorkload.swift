@@ -19,4 +19,9 @@ public struct DesiredWorkload: Equatable, Sendable {
     self.inMesh = inMesh
     self.annotations = annotations
   }
+
+  /// The same workload, out of the mesh.
+  var outside: DesiredWorkload {
+    DesiredWorkload(uid: uid, info: info, location: location, inMesh: false, annotations: annotations)
+  }
 }

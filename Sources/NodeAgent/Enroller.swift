@@ -102,6 +102,8 @@ public final class Enroller {
     for continuation in continuations { continuation.resume() }
   }
 
+  func owner(of identity: NamespaceIdentity) -> WorkloadUID? { owners[identity] }
+
   /// Throws ``EnrolmentError/namespaceClaimed(_:by:)``: two workloads in one namespace would each undo the other.
   func claim(_ identity: NamespaceIdentity, for uid: WorkloadUID) throws(EnrolmentError) {
     if let owner = owners[identity], owner != uid { throw .namespaceClaimed(identity, by: owner) }

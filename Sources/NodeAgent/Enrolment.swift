@@ -173,8 +173,10 @@ final class Enrolment {
       await forgetActual()
       logger.info("left the mesh")
     } else if let desired, !isCleared {
-      // An earlier run of the agent may have enrolled it.
-      if let namespace = try? await enroller.open(desired.location) { try await remove(from: namespace) }
+      // An earlier run of the agent may have enrolled it. What another workload is enrolled in stays as it is.
+      if let namespace = try? await enroller.open(desired.location), enroller.owner(of: namespace.identity) == nil {
+        try await remove(from: namespace)
+      }
       await enroller.announcer.delete(uid)
     } else if desired == nil {
       await enroller.announcer.delete(uid)

@@ -6,7 +6,10 @@ import ZDS
 /// A directory of workload files, as last seen: what is wanted, and what is wrong with it.
 ///
 /// A file that cannot be read or understood changes nothing that runs: its last good content stays in force until it
-/// is corrected or removed. A value: ``scan(now:)`` blocks on the file system and belongs on a thread that may.
+/// is corrected or removed, also across a restart (``RememberedFiles``). What a file named that was removed while the
+/// agent was away is still listed, as out of the mesh, so that its rules are removed.
+///
+/// A value: ``scan(now:)`` blocks on the file system and belongs on a thread that may.
 public struct WorkloadDirectory: Sendable {
   public static let maximumFiles = 4096
   /// A file that changed less than this ago may still be half written, so it is looked at again later.
@@ -38,6 +41,8 @@ public struct WorkloadDirectory: Sendable {
   }
 
   public let path: String
+  private let remembered: RememberedFiles?
+  private var removedWhileAway: [DesiredWorkload]?
   private var files: [String: File] = [:]
   private var problems: Set<String> = []
   /// The directory has been read completely at least once, so that ``workloads`` is all there is.
@@ -45,8 +50,10 @@ public struct WorkloadDirectory: Sendable {
   /// All that is wanted, sorted by uid, each uid once.
   public private(set) var workloads: [DesiredWorkload] = []
 
-  public init(path: String) {
+  /// Without `remembered`, a restart forgets what the files said before.
+  public init(path: String, remembered: RememberedFiles? = nil) {
     self.path = path
+    self.remembered = remembered
   }
 
   /// Reads what changed. `now` is nanoseconds since 1970, the clock of file times.
@@ -55,7 +62,11 @@ public struct WorkloadDirectory: Sendable {
     var found: [WorkloadFileError] = []
     do throws(WorkloadFileError) {
       let names = try list()
+      if removedWhileAway == nil {
+        removedWhileAway = Set(remembered?.names() ?? []).subtracting(names).flatMap { recall($0) ?? [] }
+      }
       for gone in Set(files.keys).subtracting(names) { files[gone] = nil }
+      remembered?.keepOnly(names)
       for name in names { read(name, now, &report) }
       found = files.values.compactMap(\.error)
       if !report.unsettled { isComplete = true }
@@ -110,16 +121,27 @@ public struct WorkloadDirectory: Sendable {
       }
       do {
         files[name] = File(version: version, workloads: try WorkloadFile.parse(bytes, file: path), error: nil)
+        remembered?.store(bytes, as: name)
       } catch {
-        files[name] = File(version: version, workloads: files[name]?.workloads ?? [], error: error)
+        files[name] = File(version: version, workloads: lastGood(name), error: error)
       }
     } catch {
       // Removed after it was listed: the next scan, which the removal itself announces, does not list it.
       if error.number == ENOENT, files[name] == nil { return }
       let problem = WorkloadFileError(file: path, line: nil, reason: .unreadable(error.reason))
       let never = Version(device: 0, inode: 0, size: -1, modified: 0, changed: 0)
-      files[name] = File(version: never, workloads: files[name]?.workloads ?? [], error: problem)
+      files[name] = File(version: never, workloads: lastGood(name), error: problem)
     }
+  }
+
+  private func lastGood(_ name: String) -> [DesiredWorkload] {
+    files[name]?.workloads ?? recall(name) ?? []
+  }
+
+  /// What the file said to an earlier run.
+  private func recall(_ name: String) -> [DesiredWorkload]? {
+    guard let bytes = remembered?.load(name) else { return nil }
+    return try? WorkloadFile.parse(bytes, file: name)
   }
 
   private static func version(_ raw: CInt, _ path: String) throws(SystemError) -> Version {
@@ -133,8 +155,8 @@ public struct WorkloadDirectory: Sendable {
       modified: nanoseconds(status.st_mtim), changed: nanoseconds(status.st_ctim))
   }
 
-  /// At most one byte more than a file may have, so that the reader can tell.
-  private static func contents(_ raw: CInt, _ path: String) throws(SystemError) -> [UInt8] {
+  /// A file that is too large is cut, one chunk past what a file may have, so that the parser can tell.
+  static func contents(_ raw: CInt, _ path: String) throws(SystemError) -> [UInt8] {
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 64 << 10)
     while bytes.count <= WorkloadFile.maximumBytes {
@@ -162,6 +184,11 @@ public struct WorkloadDirectory: Sendable {
         owners[workload.uid] = "\(path)/\(name)"
         merged[workload.uid] = workload
       }
+    }
+    let locations = Set(merged.values.map(\.location))
+    for gone in removedWhileAway ?? [] where merged[gone.uid] == nil && !locations.contains(gone.location) {
+      // A process id may be another process by now, in a namespace that is none of ours.
+      if case .path = gone.location { merged[gone.uid] = gone.outside }
     }
     workloads = merged.values.sorted { $0.uid < $1.uid }
     return repeated
