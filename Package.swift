@@ -99,7 +99,7 @@ let package = Package(
     tests(of: "Identity", ["COpenSSL", "TLS"]),
     tests(of: "HTTP2"),
     tests(of: "Redirection"),
-    tests(of: "NodeAgent"),
+    tests(of: "NodeAgent", ["Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(of: "Ztunnel"),
     .testTarget(
       name: "EndToEndTests", dependencies: ["TestSupport", "Linux", "Mesh", "TLS", "Vocabulary"],

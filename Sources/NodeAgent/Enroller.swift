@@ -63,9 +63,9 @@ public final class Enroller {
     }
   }
 
-  /// Looks at every workload again: has its namespace been replaced, do its rules deviate?
+  /// Proves every enrolled workload again: has its namespace been replaced, do its rules deviate?
   public func verifyAll() {
-    for enrolment in enrolments.values where enrolment.wasTried { enrolment.wake() }
+    for enrolment in enrolments.values { enrolment.verify() }
   }
 
   /// A ztunnel has the whole snapshot: what failed for want of one is tried at once.
@@ -122,7 +122,7 @@ public final class Enroller {
   func open(_ location: NamespaceLocation) async throws(EnrolmentError) -> NetworkNamespace {
     let opener = opener
     do { return try await threads.run { try opener.open(location) } } catch {
-      throw error as? EnrolmentError ?? .redirection(EnrolmentError.text(error))
+      throw error as? EnrolmentError ?? .redirection(.init(error))
     }
   }
 
@@ -131,7 +131,7 @@ public final class Enroller {
   ) async throws(EnrolmentError) -> Value {
     let redirector = redirector
     do { return try await threads.run { try body(redirector) } } catch {
-      throw .redirection(EnrolmentError.text(error))
+      throw .redirection(.init(error))
     }
   }
 }

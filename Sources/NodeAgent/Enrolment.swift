@@ -51,6 +51,7 @@ final class Enrolment {
 
   // MARK: From the enroller
 
+  /// What is wanted now; nil: that it leaves.
   func want(_ desired: DesiredWorkload?) {
     guard desired != self.desired else { return }
     self.desired = desired
@@ -60,7 +61,7 @@ final class Enrolment {
     wake()
   }
 
-  /// Looks again now: at the drift timer, or because a ztunnel has come.
+  /// Looks again now, or as soon as the pass under way is over.
   func wake() {
     changed = true
     guard let pause else { return }
@@ -69,9 +70,17 @@ final class Enrolment {
     pause.continuation.resume()
   }
 
+  /// Proves again what was proven before. What failed is tried again in its own time.
+  func verify() {
+    if wasTried, actual?.settings != nil { wake() }
+  }
+
   /// A ztunnel has come: what failed for want of one is tried at once.
   func ztunnelCame() {
-    if case .failed(.announcement, _) = state { wake() }
+    switch state {
+    case .waitingForZtunnel, .failed(.announcement, _): wake()
+    default: break
+    }
   }
 
   /// Works until the workload is neither wanted nor in place.
@@ -102,6 +111,10 @@ final class Enrolment {
       if error.isMissingNamespace {
         become(.waitingForNamespace, logging: error)
         return enroller.timing.namespacePoll
+      }
+      if error.isMissingZtunnel {
+        become(.waitingForZtunnel, logging: error)
+        return enroller.timing.longestRetry
       }
       let delay = retry.delay()
       become(.failed(error, retryIn: delay), logging: error)
@@ -192,8 +205,8 @@ final class Enrolment {
         logger.info("redirection removed", metadata: ["changed": "\(report.changed.joined(separator: ", "))"])
       }
     } catch {
-      guard case .redirection(let reason) = error else { throw error }
-      throw .removal(reason)
+      guard case .redirection(let cause) = error else { throw error }
+      throw .removal(cause)
     }
   }
 
@@ -215,13 +228,8 @@ final class Enrolment {
   private func become(_ next: EnrolmentState, logging error: EnrolmentError? = nil) {
     if let error {
       // Once a reason, not once a try.
-      let isNews: Bool =
-        switch (state, next) {
-        case (.failed(let before, _), .failed): before != error
-        case (.waitingForNamespace, .waitingForNamespace): false
-        default: lastError != error
-        }
-      logger.log(level: isNews ? (next == .waitingForNamespace ? .notice : .error) : .debug, "\(next)")
+      let isExpected = error.isMissingNamespace || error.isMissingZtunnel
+      logger.log(level: lastError == error ? .debug : isExpected ? .notice : .error, "\(next)")
       lastError = error
     } else if next == .announced || next == .outside {
       lastError = nil
@@ -237,11 +245,5 @@ final class Enrolment {
       let timer = delay.map { enroller.loop.schedule(after: $0) { [weak self] in self?.wake() } }
       pause = (timer, continuation)
     }
-  }
-}
-
-extension EnrolmentError {
-  var isMissingNamespace: Bool {
-    if case .namespace(.notFound) = self { true } else { false }
   }
 }

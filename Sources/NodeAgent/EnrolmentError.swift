@@ -4,22 +4,36 @@ import ZDS
 
 /// Why a workload is not, or not completely, in the mesh.
 public enum EnrolmentError: CodedError, Equatable {
+  /// The words of an error from a module whose errors are of many types.
+  public struct Cause: Equatable, Sendable {
+    public let code: String
+    public let summary: String
+    public let remedy: String?
+
+    init(_ error: any Error) {
+      let coded = error as? any CodedError
+      code = coded?.code ?? "UNKNOWN"
+      summary = coded?.summary ?? String(describing: error)
+      remedy = coded?.remedy
+    }
+  }
+
   case namespace(NetworkNamespaceError)
   /// The node's own namespace must never be captured.
   case hostNamespace(path: String)
   case namespaceClaimed(NamespaceIdentity, by: WorkloadUID)
-  case redirection(String)
+  case redirection(Cause)
   case announcement(ZDSError)
-  case removal(String)
+  case removal(Cause)
 
   public var code: String {
     switch self {
     case .namespace(let error): error.code
     case .hostNamespace: "ENROL_HOST_NAMESPACE"
     case .namespaceClaimed: "ENROL_NAMESPACE_CLAIMED"
-    case .redirection: "ENROL_REDIRECTION_FAILED"
+    case .redirection(let cause): cause.code
     case .announcement(let error): error.code
-    case .removal: "ENROL_REMOVAL_FAILED"
+    case .removal(let cause): cause.code
     }
   }
 
@@ -28,9 +42,9 @@ public enum EnrolmentError: CodedError, Equatable {
     case .namespace(let error): error.summary
     case .hostNamespace(let path): "\(path) is the node's own network namespace"
     case .namespaceClaimed(let identity, let owner): "\(identity) belongs to \(owner) already"
-    case .redirection(let reason): "redirection could not be written: \(reason)"
+    case .redirection(let cause): "redirection could not be written: \(cause.summary)"
     case .announcement(let error): error.summary
-    case .removal(let reason): "redirection could not be removed: \(reason)"
+    case .removal(let cause): "redirection could not be removed: \(cause.summary)"
     }
   }
 
@@ -39,15 +53,16 @@ public enum EnrolmentError: CodedError, Equatable {
     case .namespace(let error): error.remedy
     case .hostNamespace: "give the namespace of the workload, not of the node"
     case .namespaceClaimed: "two workloads cannot share a namespace; take one of them out"
-    case .redirection, .removal: "see the reason; the workload's traffic is not let through in the meantime"
+    case .redirection(let cause), .removal(let cause): cause.remedy
     case .announcement(let error): error.remedy
     }
   }
 }
 
 extension EnrolmentError {
-  /// The text of an error from outside, with its code where it has one.
-  static func text(_ error: any Error) -> String {
-    (error as? any CodedError)?.description ?? String(describing: error)
+  var isMissingNamespace: Bool {
+    if case .namespace(.notFound) = self { true } else { false }
   }
+
+  var isMissingZtunnel: Bool { self == .announcement(.notConnected) }
 }

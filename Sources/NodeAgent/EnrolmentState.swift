@@ -4,6 +4,8 @@ public enum EnrolmentState: Equatable, Sendable, CustomStringConvertible {
   case waitingForNamespace
   /// The namespace is there; redirection is being written, proven and announced.
   case redirecting
+  /// Redirection is proven; no ztunnel is there to serve it, so its traffic is cut.
+  case waitingForZtunnel
   /// Redirection is proven and ztunnel serves it.
   case announced
   /// Known, and on purpose outside the mesh.
@@ -15,6 +17,7 @@ public enum EnrolmentState: Equatable, Sendable, CustomStringConvertible {
     switch self {
     case .waitingForNamespace: "waiting for namespace"
     case .redirecting: "redirecting"
+    case .waitingForZtunnel: "waiting for ztunnel"
     case .announced: "announced"
     case .outside: "outside the mesh"
     case .leaving: "leaving"

@@ -96,10 +96,13 @@ public final class NodeAgent {
     source.stop()
     if configuration.cleanupOnExit {
       let done = await enroller.leaveAll(within: Self.cleanup)
-      logger.info(done ? "every workload left the mesh" : "not every workload left the mesh in time")
+      logger.log(
+        level: done ? .info : .error, done ? "every workload left the mesh" : "not every workload left the mesh in time")
+    } else {
+      logger.info("redirection stays in force: enrolled workloads are cut off while no ztunnel serves them")
     }
     server.stop()
-    logger.info("stopped; rules stay in force: \(!configuration.cleanupOnExit)")
+    logger.info("stopped")
   }
 
   private func want(_ workloads: [DesiredWorkload]) {
