@@ -60,7 +60,7 @@ let package = Package(
     // What is said on the wire and what the mesh is.
     .target(
       name: "IstioAPI", dependencies: [protobuf], exclude: ["proto"], swiftSettings: strict),
-    library("ZDS", ["IstioAPI", "Linux", "Vocabulary"]),
+    library("ZDS", ["CLinux", "IstioAPI", "Linux", "Vocabulary", deque]),
     library("Mesh", ["Vocabulary", persistentMaps, yaml]),
 
     // Tunnels.
@@ -73,12 +73,14 @@ let package = Package(
 
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
     library("NodeAgent", ["Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log, yaml]),
-    library("Ztunnel", ["HTTP2", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+    library(
+      "Ztunnel",
+      ["CLinux", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
     .executableTarget(
       name: "node-agent", dependencies: ["NodeAgent", arguments], path: "Sources/NodeAgentCommand",
       swiftSettings: strict),
     .executableTarget(
-      name: "ztunnel", dependencies: ["Ztunnel", arguments], path: "Sources/ZtunnelCommand",
+      name: "ztunnel", dependencies: ["Identity", "Linux", "Vocabulary", "Ztunnel", arguments], path: "Sources/ZtunnelCommand",
       swiftSettings: strict),
 
     // Tests.
@@ -90,10 +92,10 @@ let package = Package(
     tests(of: "Vocabulary"),
     tests(of: "Linux"),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
-    tests(of: "ZDS"),
+    tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
     tests(of: "TLS", ["COpenSSL"]),
-    tests(of: "Identity"),
+    tests(of: "Identity", ["COpenSSL", "TLS"]),
     tests(of: "HTTP2"),
     tests(of: "Redirection"),
     tests(of: "NodeAgent"),

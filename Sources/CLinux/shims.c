@@ -100,3 +100,14 @@ void ambient_name_thread(const char *name) { pthread_setname_np(pthread_self(), 
 int ambient_accept(int listener, struct sockaddr *address, socklen_t *length) {
   return accept4(listener, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
+
+int ambient_pipe(int ends[2], int capacity) {
+  if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) return -1;
+  // Refused above /proc/sys/fs/pipe-user-pages-soft for the unprivileged: the default size works too.
+  fcntl(ends[1], F_SETPIPE_SZ, capacity);
+  return 0;
+}
+
+ssize_t ambient_splice(int from, int to, size_t count) {
+  return splice(from, NULL, to, NULL, count, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+}

@@ -54,7 +54,7 @@ public final class HTTP2Connection {
 
   /// Takes over a connected, non-blocking socket and a fresh SSL. Throws when memory is short.
   public init(
-    role: Role, socket: consuming Descriptor, peer: SocketAddress, local: SocketAddress, ssl: OpaquePointer,
+    role: Role, socket: SharedDescriptor, peer: SocketAddress, local: SocketAddress, ssl: OpaquePointer,
     settings: HTTP2Settings, keepAlive: HTTP2KeepAlive = HTTP2KeepAlive(), loop: EventLoop, buffers: WorkBuffers
   ) throws(HTTP2ConnectionError) {
     self.role = role
@@ -63,7 +63,7 @@ public final class HTTP2Connection {
     self.loop = loop
     self.buffers = buffers
     self.keepAlive = keepAlive
-    self.socket = SharedDescriptor(socket)
+    self.socket = socket
     do throws(TLSError) { tls = try TLSSession(owning: ssl) } catch { throw .tls(error) }
     do throws(HTTP2Error) {
       session = try HTTP2Session(role: role == .client ? .client : .server, settings: settings)

@@ -85,10 +85,12 @@ public final class HTTP2Stream {
     session?.consume(self, count)
   }
 
-  /// Ends the stream abruptly. The handler is not called again.
+  /// Ends the stream abruptly. The handler is not called again; whoever waits for the response goes on at once.
   public func reset(_ code: HTTP2ErrorCode) {
     handler = nil
     session?.submitReset(self, code)
+    responseWaiter?(.reset(code))
+    responseWaiter = nil
   }
 
   /// Suspends until the response's fields are in ``headers`` or the stream is over. Nil means they are here.

@@ -63,6 +63,9 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     }
   }
 
+  /// Makes the calling thread the loop's thread, instead of ``start()``, until ``stop()``.
+  public func runHere() { run() }
+
   /// Asks the thread to end after its current round. From any thread. Tasks that still wait never resume.
   public func stop() {
     inbox.withLock { $0.stopping = true }

@@ -86,7 +86,8 @@ public enum TLSError: CodedError, Equatable {
     case .keyMismatch(let subject): "\(subject): the private key does not belong to the certificate"
     case .ownIdentityMissing(let subject): "our own certificate (\(subject)) carries no SPIFFE id"
     case .signingFailed(let subject, let reason): "a certificate for \(subject) could not be signed: \(reason)"
-    case .peerUntrusted(let peer, let reason): "tls handshake error: the certificate of \(peer) is not trusted: \(reason)"
+    case .peerUntrusted(let peer, let reason):
+      "tls handshake error: the certificate of \(peer) is not trusted: \(reason)"
     case .peerExpired(let peer, let notAfter):
       "tls handshake error: the certificate of \(peer) has expired\(notAfter.map { " at \($0)" } ?? "")"
     case .peerNotYetValid(let peer, let notBefore):

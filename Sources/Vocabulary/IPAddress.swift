@@ -19,6 +19,8 @@ public enum IPAddress: Hashable, Sendable {
     var four = in_addr()
     var six = in6_addr()
     let string = String(text)
+    // inet_pton stops at a zero byte, so what follows one would pass unseen.
+    guard string.utf8.count < INET6_ADDRSTRLEN, !string.utf8.contains(0) else { return nil }
     if inet_pton(AF_INET, string, &four) == 1 {
       self = .v4(UInt32(bigEndian: four.s_addr))
     } else if inet_pton(AF_INET6, string, &six) == 1 {

@@ -245,7 +245,7 @@ struct HTTP2ConnectionTests {
       defer { Glibc.close(pair[1]) }
       let nowhere = SocketAddress(.loopback(.v4), 0)
       let server = try HTTP2Connection(
-        role: .server, socket: Descriptor(owning: pair[0]), peer: nowhere, local: nowhere, ssl: mesh.server.makeSSL(),
+        role: .server, socket: SharedDescriptor(Descriptor(owning: pair[0])), peer: nowhere, local: nowhere, ssl: mesh.server.makeSSL(),
         settings: .server, loop: loop, buffers: WorkBuffers())
       _ = text.withCString { write(pair[1], $0, text.utf8.count) }
       var outcome: HTTP2ConnectionError?

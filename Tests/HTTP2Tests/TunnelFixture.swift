@@ -51,11 +51,11 @@ final class ConnectedPair {
     let nowhere = SocketAddress(.loopback(.v4), 0)
     let buffers = WorkBuffers()
     client = try HTTP2Connection(
-      role: .client, socket: Descriptor(owning: pair[0]), peer: nowhere, local: nowhere,
+      role: .client, socket: SharedDescriptor(Descriptor(owning: pair[0])), peer: nowhere, local: nowhere,
       ssl: mesh.client.makeSSL(expecting: expecting ?? [mesh.serverIdentity]), settings: .client, keepAlive: keepAlive,
       loop: loop, buffers: buffers)
     server = try HTTP2Connection(
-      role: .server, socket: Descriptor(owning: pair[1]), peer: nowhere, local: nowhere, ssl: mesh.server.makeSSL(),
+      role: .server, socket: SharedDescriptor(Descriptor(owning: pair[1])), peer: nowhere, local: nowhere, ssl: mesh.server.makeSSL(),
       settings: serverSettings, keepAlive: keepAlive, loop: loop, buffers: buffers)
     server.onRequest = { [unowned self] in requests.append($0) }
   }

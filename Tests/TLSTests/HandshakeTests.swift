@@ -58,6 +58,17 @@ struct HandshakeTests {
     #expect(OPENSSL_sk_num(chain) == 2)
   }
 
+  @Test("the root is not presented either where it signed the leaf itself")
+  func presentedLeaf() throws {
+    let key = try PrivateKey.generate()
+    let leaf = try TestAuthority.leaf([SPIFFEIdentity.bank.description]).signed(
+      for: key, by: (authority.root, authority.rootKey))
+    let server = try WorkloadCertificate(chain: [leaf], privateKey: key, roots: [authority.root])
+    let handshake = try handshake(server: server)
+    #expect(handshake.isEstablished)
+    #expect(OPENSSL_sk_num(SSL_get_peer_cert_chain(handshake.client)) == 1)
+  }
+
   @Test("the server names the roots it trusts")
   func certificateAuthorities() throws {
     let handshake = try handshake()

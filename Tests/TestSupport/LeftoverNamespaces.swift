@@ -20,7 +20,8 @@ enum LeftoverNamespaces {
 
   /// The process that made a namespace, nil for names that are not of this kind.
   static func owner(of name: String) -> pid_t? {
-    guard name.hasPrefix(mark), let digits = name.dropFirst(mark.count).split(separator: "-").first,
+    guard name.hasPrefix(mark),
+      let digits = name.dropFirst(mark.count).split(separator: "-", omittingEmptySubsequences: false).first,
       let pid = pid_t(digits), pid > 0
     else { return nil }
     return pid

@@ -45,6 +45,12 @@ int ambient_gettid(void);
 // accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC. Returns the descriptor, or -1 with errno.
 int ambient_accept(int listener, struct sockaddr *address, socklen_t *length);
 
+// A pipe, non-blocking and close-on-exec, of `capacity` bytes where the system allows it. Returns 0, or -1 with errno.
+int ambient_pipe(int ends[2], int capacity);
+// Moves up to `count` bytes between a socket and a pipe without copying them to user space. Returns bytes, 0 at the end
+// of the source, or -1 with errno.
+ssize_t ambient_splice(int from, int to, size_t count);
+
 // Names the calling thread; longer than 15 bytes is cut by the caller.
 void ambient_name_thread(const char *name);
 

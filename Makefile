@@ -1,0 +1,44 @@
+# The front door: `make` lists what there is.
+.DEFAULT_GOAL := help
+# Symbols stay, for readable backtraces; debug information goes.
+RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
+SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
+
+.PHONY: help build release test demo bench format lint protos dependencies clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
+	  awk -F'|' '{ printf "  make %-13s %s\n", $$1, $$2 }'
+
+dependencies: ## install the Debian packages that are missing
+	@scripts/install-dependencies
+
+build: dependencies ## build the daemons and the tests, for debugging
+	swift build --build-tests
+
+release: dependencies ## build the daemons for deployment, with the Swift runtime inside
+	swift build $(RELEASE) --product node-agent
+	swift build $(RELEASE) --product ztunnel
+	@ls -l "$$(swift build $(RELEASE) --show-bin-path)/node-agent" \
+	  "$$(swift build $(RELEASE) --show-bin-path)/ztunnel"
+
+test: build ## run every test, those in network namespaces too (as root)
+	@scripts/test --skip-build
+
+demo: dependencies ## run two nodes and three pods on this machine and show what the mesh does
+	@scripts/demo
+
+bench: dependencies ## compare throughput and latency with direct connections and with Envoy
+	@scripts/bench
+
+format: ## format the sources
+	swift format format --in-place --parallel --recursive $(SOURCES)
+
+lint: ## check the sources' format
+	swift format lint --strict --parallel --recursive $(SOURCES)
+
+protos: dependencies ## regenerate the protobuf code from Sources/IstioAPI/proto
+	@scripts/generate-protos
+
+clean: ## remove what was built
+	rm -rf .build

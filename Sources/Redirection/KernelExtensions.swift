@@ -1,0 +1,42 @@
+import CIptc
+import Glibc
+import Vocabulary
+
+/// What matches and targets the kernel has, asked in the calling thread's network namespace before anything is written:
+/// a missing one is named, where a failed write would only say "no such file".
+struct KernelExtensions {
+  let family: IPAddress.Family
+
+  /// The revisions to write a plan with. Throws ``RedirectionError/extensionMissing(name:family:)``.
+  func revisions(for plan: TablePlan) throws(RedirectionError) -> ExtensionRevisions {
+    var revisions = ExtensionRevisions()
+    for rule in plan.chains.flatMap(\.rules).map(\.rule) {
+      for match in rule.matches {
+        let needed = ExtensionCodec.encode(match)
+        _ = try newest(of: [needed.revision], needed.name, isTarget: false)
+      }
+      switch rule.target {
+      case .setConnectionMark, .restoreMark:
+        revisions.connmarkTarget = try newest(of: [2, 1], Array("CONNMARK".utf8), isTarget: true)
+      case .connectionZone:
+        revisions.connectionTrackingTarget = try newest(of: [2, 1, 0], Array("CT".utf8), isTarget: true)
+      case .redirect:
+        _ = try newest(of: [0], Array("REDIRECT".utf8), isTarget: true)
+      default: break
+      }
+    }
+    return revisions
+  }
+
+  private func newest(of candidates: [UInt8], _ name: [UInt8], isTarget: Bool) throws(RedirectionError) -> UInt8 {
+    let name = String(decoding: name, as: UTF8.self)
+    for revision in candidates
+    where ambient_extension_revision(systemFamily(family), isTarget ? 1 : 0, name, revision) == 0 {
+      return revision
+    }
+    throw .extensionMissing(name: name, family: family)
+  }
+}
+
+/// AF_INET or AF_INET6.
+func systemFamily(_ family: IPAddress.Family) -> CInt { family == .v4 ? AF_INET : AF_INET6 }

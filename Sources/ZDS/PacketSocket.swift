@@ -1,0 +1,95 @@
+import CLinux
+import Glibc
+import Linux
+
+/// What one receive found.
+public enum ReceivedPacket: ~Copyable {
+  /// One packet and, at most, one descriptor.
+  case packet([UInt8], descriptor: Descriptor?)
+  case endOfFile
+  /// Nothing is there now.
+  case nothing
+}
+
+/// One connected, non-blocking AF_UNIX SOCK_SEQPACKET socket: a packet is a message (zds.md §1).
+///
+/// Safe to share between threads; calls never block.
+public final class PacketSocket: Sendable {
+  /// Both sides of the protocol receive into a buffer of this many bytes.
+  public static let maximumPacket = 1024
+
+  static let kind = CInt(SOCK_SEQPACKET.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue)
+
+  public let descriptor: SharedDescriptor
+
+  /// Takes over a connected socket and makes it non-blocking. Throws ``ZDSError/system(_:)``.
+  public init(adopting descriptor: consuming Descriptor) throws(ZDSError) {
+    let raw = descriptor.raw
+    do {
+      let flags = try system("fcntl") { ambient_fcntl_int(raw, F_GETFL, 0) }
+      try system("fcntl") { ambient_fcntl_int(raw, F_SETFL, flags | O_NONBLOCK) }
+    } catch { throw .system(error) }
+    self.descriptor = SharedDescriptor(descriptor)
+  }
+
+  /// Connects to a listener. A full backlog is reported as `EAGAIN` and leaves nothing connected: dial again
+  /// (zds.md §14.12). Throws ``ZDSError/system(_:)``.
+  public static func dial(_ path: UnixSocketPath) throws(ZDSError) -> PacketSocket {
+    do {
+      let descriptor = Descriptor(owning: try system("socket") { socket(AF_UNIX, kind, 0) })
+      let raw = descriptor.raw
+      try system("connect", path.text) { path.withAddress { connect(raw, $0, $1) } }
+      return try PacketSocket(adopting: descriptor)
+    } catch let error as SystemError { throw .system(error) } catch { throw error as? ZDSError ?? .closedByPeer }
+  }
+
+  /// Reads one packet. Every descriptor that comes with it is owned, or closed, before anything else is looked at,
+  /// so that no error leaks one (zds.md F5). Throws ``ZDSError``: truncation, more than one descriptor, system.
+  public func receive() throws(ZDSError) -> ReceivedPacket {
+    let socket = self.descriptor.raw
+    var bytes = [UInt8](repeating: 0, count: Self.maximumPacket)
+    var passed: CInt = -1
+    var count: CInt = 0
+    var flags: CInt = 0
+    let length: Int
+    do {
+      length = try system("recvmsg") {
+        bytes.withUnsafeMutableBytes {
+          ambient_receive_packet(socket, $0.baseAddress, $0.count, &passed, 1, &count, &flags)
+        }
+      }
+    } catch {
+      if error.number == EAGAIN { return .nothing }
+      throw .system(error)
+    }
+    let descriptor = passed >= 0 ? Descriptor(owning: passed) : nil
+    if flags & CInt(MSG_TRUNC) != 0 { throw .truncatedPacket }
+    if flags & CInt(MSG_CTRUNC) != 0 { throw .truncatedDescriptors }
+    if count > 1 { throw .unexpectedDescriptors(count: Int(count)) }
+    if length == 0 { return .endOfFile }
+    bytes.removeLast(bytes.count - length)
+    return .packet(bytes, descriptor: descriptor)
+  }
+
+  /// Sends one packet, with a descriptor when `passing` is given; the caller keeps its own copy open.
+  ///
+  /// At most one request and its answer are ever under way, so a full buffer means a peer that does not read:
+  /// an error, not a reason to wait. Throws ``ZDSError``.
+  public func send(_ bytes: [UInt8], passing: CInt? = nil) throws(ZDSError) {
+    guard bytes.count <= Self.maximumPacket else { throw .messageTooLong(bytes: bytes.count) }
+    let socket = descriptor.raw
+    do {
+      try system("sendmsg") {
+        bytes.withUnsafeBytes { ambient_send_packet(socket, $0.baseAddress, $0.count, passing ?? -1) }
+      }
+    } catch {
+      if error.number == EAGAIN { throw .peerNotReading }
+      throw error.number == EPIPE ? .closedByPeer : .system(error)
+    }
+  }
+
+  /// Ends both directions: whoever waits for this socket, here or there, finds its end.
+  public func shutDown() {
+    _ = shutdown(descriptor.raw, CInt(SHUT_RDWR))
+  }
+}

@@ -1,0 +1,250 @@
+import Linux
+
+/// The node agent's end of the socket: accepts ztunnels, gives each the snapshot, then every change (zds.md §4-§6).
+///
+/// Belongs to its event loop: make it, and call it, there. It never blocks. It remembers every workload it was told
+/// of, with an open namespace where there is one, because that is what the next ztunnel is told (zds.md §13).
+public final class ZDSServer {
+  /// Times and counts (zds.md §10).
+  public struct Limits: Sendable {
+    /// For the hello, and for each answer.
+    public var answer: Duration = .seconds(5)
+    /// Between two accepts, so that a crash-looping ztunnel costs little.
+    public var acceptPause: Duration = .milliseconds(200)
+    public var connections = 16
+
+    public init() {}
+  }
+
+  private struct Entry {
+    var info: WorkloadInfo
+    var namespace: NetworkNamespace?
+  }
+
+  private final class Connection {
+    let socket: PacketSocket
+    var session = AgentSession<NetworkNamespace>()
+    var watch: Watch?
+    var timer: LoopTimer?
+
+    init(socket: PacketSocket) { self.socket = socket }
+  }
+
+  private struct Waiting {
+    var fanOut: FanOut
+    let continuation: CheckedContinuation<Result<Void, ZDSError>, Never>
+  }
+
+  private let loop: EventLoop
+  private let limits: Limits
+  private let allowedUsers: Set<UInt32>
+  private let observer: (ZDSServerEvent) -> Void
+  /// Nil once stopped: closing it also ends the connections that wait in its backlog.
+  private var listener: PacketListener?
+  private var acceptWatch: Watch?
+  private var acceptTimer: LoopTimer?
+  private var entries: [WorkloadUID: Entry] = [:]
+  private var connections: [UInt64: Connection] = [:]
+  private var nextConnection: UInt64 = 1
+  private var waiting: [UInt64: Waiting] = [:]
+  private var nextTicket: UInt64 = 1
+
+  /// Binds the socket. A ztunnel may connect from now on, and waits until ``startAccepting()``.
+  ///
+  /// `allowedUsers` are the user ids that may connect. Throws ``ZDSError``.
+  public init(
+    path: UnixSocketPath, allowedUsers: Set<UInt32> = [0], limits: Limits = .init(), on loop: EventLoop,
+    observer: @escaping (ZDSServerEvent) -> Void
+  ) throws(ZDSError) {
+    self.loop = loop
+    self.limits = limits
+    self.allowedUsers = allowedUsers
+    self.observer = observer
+    listener = try PacketListener(path: path)
+  }
+
+  /// Ztunnels that have the whole snapshot.
+  public var liveConnections: Int { connections.values.count { $0.session.phase == .live } }
+
+  /// Accepts from now on. Call it only once every enrolled workload has been given to ``add(_:_:in:)`` or
+  /// ``keep(_:_:)``: what a snapshot does not name, ztunnel tears down (zds.md §14.1). Throws ``ZDSError/system(_:)``.
+  public func startAccepting() throws(ZDSError) {
+    guard acceptWatch == nil, acceptTimer == nil else { return }
+    do { try watchListener() } catch { throw .system(error) }
+  }
+
+  /// Tells every ztunnel to serve this workload, and returns when the newest one does.
+  ///
+  /// The namespace is remembered even when this throws, for the ztunnels yet to come. Throws ``ZDSError``:
+  /// `.notConnected`, `.refused`, whatever ended the last connection, or `.messageTooLong`, which changes nothing.
+  public func add(_ uid: WorkloadUID, _ info: WorkloadInfo, in namespace: NetworkNamespace) async throws(ZDSError) {
+    var held = namespace
+    if let known = entries[uid]?.namespace, known.identity == namespace.identity { held = known }
+    let request = try OutgoingRequest.add(uid, info, held)
+    entries[uid] = Entry(info: info, namespace: held)
+    try await send(request, .add).get()
+  }
+
+  /// Remembers a workload that is enrolled but whose namespace is not at hand. Connected ztunnels are not told: they
+  /// would not expect it. Throws ``ZDSError/messageTooLong(bytes:)``.
+  public func keep(_ uid: WorkloadUID, _ info: WorkloadInfo) throws(ZDSError) {
+    _ = try OutgoingRequest<NetworkNamespace>.keep(uid)
+    entries[uid] = Entry(info: info, namespace: nil)
+  }
+
+  /// Tells every ztunnel that this workload left. Returns when all have answered or are gone; a ztunnel that was gone
+  /// learns it from its next snapshot, so there is nothing to retry.
+  public func delete(_ uid: WorkloadUID) async {
+    entries[uid] = nil
+    guard let request = try? OutgoingRequest<NetworkNamespace>.delete(uid) else { return }
+    _ = await send(request, .delete)
+  }
+
+  /// Forgets a workload that no ztunnel has been told of, as after an add whose redirection could not be proven.
+  public func forget(_ uid: WorkloadUID) {
+    entries[uid] = nil
+  }
+
+  /// Closes every connection and the listener. Who waits gets ``ZDSError/stopped``.
+  public func stop() {
+    acceptWatch?.cancel()
+    acceptWatch = nil
+    acceptTimer?.cancel()
+    acceptTimer = nil
+    listener = nil
+    for id in connections.keys.sorted() { drive(id, .stop) }
+  }
+
+  // MARK: Requests
+
+  private func send(_ request: OutgoingRequest<NetworkNamespace>, _ kind: FanOut.Kind) async -> Result<Void, ZDSError> {
+    await withCheckedContinuation { continuation in
+      let ticket = nextTicket
+      nextTicket += 1
+      // One that has not said hello yet learns everything from its snapshot.
+      let targets = connections.filter { [.snapshot, .live].contains($0.value.session.phase) }
+        .map { FanOut.Target(connection: $0.key, live: $0.value.session.phase == .live) }
+      var fanOut = FanOut(kind, to: targets)
+      if let outcome = fanOut.begin() {
+        continuation.resume(returning: outcome)
+        return
+      }
+      waiting[ticket] = Waiting(fanOut: fanOut, continuation: continuation)
+      for target in targets { drive(target.connection, .submit(ticket, request)) }
+    }
+  }
+
+  private func finish(_ ticket: UInt64, _ outcome: Result<Void, ZDSError>, from connection: UInt64) {
+    guard let decision = waiting[ticket]?.fanOut.receive(outcome, from: connection) else { return }
+    waiting.removeValue(forKey: ticket)?.continuation.resume(returning: decision)
+  }
+
+  private func snapshot() -> [OutgoingRequest<NetworkNamespace>] {
+    entries.sorted { $0.key < $1.key }.compactMap { uid, entry in
+      // Both were encoded once before they were remembered, so neither is too long.
+      if let namespace = entry.namespace { return try? .add(uid, entry.info, namespace) }
+      return try? .keep(uid)
+    }
+  }
+
+  // MARK: Connections
+
+  private func watchListener() throws(SystemError) {
+    guard let listener else { return }
+    acceptWatch = try loop.watch(listener.descriptor.raw, for: .readable) { [weak self] _ in self?.accept() }
+  }
+
+  private func accept() {
+    do {
+      guard let descriptor = try listener?.accept() else { return }
+      admit(descriptor)
+    } catch {
+      observer(.acceptFailed(error))
+    }
+    acceptWatch?.cancel()
+    acceptWatch = nil
+    acceptAfterPause()
+  }
+
+  private func acceptAfterPause() {
+    acceptTimer = loop.schedule(after: limits.acceptPause) { [weak self] in
+      guard let self else { return }
+      acceptTimer = nil
+      do throws(SystemError) { try watchListener() } catch {
+        observer(.acceptFailed(error))
+        acceptAfterPause()
+      }
+    }
+  }
+
+  private func admit(_ descriptor: consuming Descriptor) {
+    do {
+      let peer = try PeerCredentials(of: descriptor.raw)
+      guard allowedUsers.contains(peer.user) else { return observer(.peerRefused(peer)) }
+      guard connections.count < limits.connections else {
+        return observer(.tooManyConnections(limit: limits.connections))
+      }
+      let connection = Connection(socket: try PacketSocket(adopting: descriptor))
+      let id = nextConnection
+      nextConnection += 1
+      connections[id] = connection
+      connection.watch = try loop.watch(connection.socket.descriptor.raw, for: [.readable, .peerClosed]) {
+        [weak self] _ in self?.receive(id)
+      }
+      observer(.connected(id, peer))
+      arm(AgentSession<NetworkNamespace>.firstDeadline, for: id)
+    } catch let error as SystemError { observer(.acceptFailed(error)) } catch {
+      observer(.closed(nextConnection, (error as? ZDSError) ?? .closedByPeer))
+    }
+  }
+
+  private func receive(_ id: UInt64) {
+    guard let connection = connections[id] else { return }
+    do throws(ZDSError) {
+      switch try connection.socket.receive() {
+      case .nothing: return
+      case .endOfFile: drive(id, .endOfFile)
+      case .packet(let bytes, let descriptor):
+        // The agent is never given one (zds.md F9).
+        drive(id, descriptor == nil ? .packet(bytes) : .failed(.unexpectedDescriptors(count: 1)))
+      }
+    } catch { drive(id, .failed(error)) }
+  }
+
+  private func arm(_ number: Int, for id: UInt64) {
+    guard let connection = connections[id] else { return }
+    connection.timer?.cancel()
+    connection.timer = loop.schedule(after: limits.answer) { [weak self] in self?.drive(id, .deadline(number)) }
+  }
+
+  /// Feeds one input to a session and does what it says, including what that leads to.
+  private func drive(_ id: UInt64, _ first: AgentSession<NetworkNamespace>.Input) {
+    var inputs = [first]
+    while !inputs.isEmpty, let connection = connections[id] {
+      for action in connection.session.receive(inputs.removeFirst()) {
+        switch action {
+        case .askSnapshot(let hello):
+          observer(.hello(id, version: hello.version))
+          inputs.append(.snapshot(snapshot()))
+        case .send(let request):
+          do { try connection.socket.send(request.bytes, passing: request.namespace?.descriptor.raw) } catch {
+            inputs.append(.failed(error))
+          }
+        case .armDeadline(let number): arm(number, for: id)
+        case .finished(let ticket, let outcome): finish(ticket, outcome, from: id)
+        case .snapshotEntryRefused(let uid, let text): observer(.snapshotEntryRefused(id, uid, text))
+        case .becameLive: observer(.live(id))
+        case .close(let error): close(id, error)
+        }
+      }
+    }
+  }
+
+  private func close(_ id: UInt64, _ error: ZDSError) {
+    guard let connection = connections.removeValue(forKey: id) else { return }
+    connection.watch?.cancel()
+    connection.timer?.cancel()
+    connection.socket.shutDown()
+    observer(.closed(id, error))
+  }
+}

@@ -1,0 +1,28 @@
+import Linux
+
+/// What happened at the node agent's end, for its log and its status.
+public enum ZDSServerEvent: Sendable, CustomStringConvertible {
+  /// Connections are numbered in the order they were accepted.
+  case connected(UInt64, PeerCredentials)
+  case peerRefused(PeerCredentials)
+  case tooManyConnections(limit: Int)
+  case acceptFailed(SystemError)
+  case hello(UInt64, version: Int)
+  case live(UInt64)
+  case snapshotEntryRefused(UInt64, WorkloadUID, String)
+  case closed(UInt64, ZDSError)
+
+  public var description: String {
+    switch self {
+    case .connected(let id, let peer): "ztunnel \(id) connected (pid \(peer.process))"
+    case .peerRefused(let peer): "refused a connection of pid \(peer.process): user \(peer.user) is not allowed"
+    case .tooManyConnections(let limit): "refused a connection: \(limit) are open already"
+    case .acceptFailed(let error): "cannot accept: \(error)"
+    case .hello(let id, let version): "ztunnel \(id) said hello, version \(version)"
+    case .live(let id): "ztunnel \(id) has the whole snapshot"
+    case .snapshotEntryRefused(let id, let uid, let text):
+      "ztunnel \(id) could not start \(uid) from the snapshot: \(ZDSError.refused(text).summary)"
+    case .closed(let id, let error): "connection of ztunnel \(id) ended: \(error)"
+    }
+  }
+}

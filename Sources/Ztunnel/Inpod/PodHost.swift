@@ -1,0 +1,133 @@
+import Linux
+import Logging
+import Vocabulary
+import ZDS
+
+/// Runs the pods that the node agent names: carries out what ``WorkloadManager`` decides. Belongs to the control loop.
+final class PodHost: ZDSClientHandler {
+  private var manager = WorkloadManager<NetworkNamespace>()
+  private let loop: EventLoop
+  private let workers: [WorkerHandle]
+  private let configuration: ZtunnelConfiguration
+  private let logger: Logger
+  private let readinessChanged: (Bool) -> Void
+  private var proxies: [ProxyID: WorkloadInfo] = [:]
+  private var answer: ((InstructionAnswer) -> Void)?
+  private var draining = 0
+  private var whenDrained: (() -> Void)?
+
+  init(
+    loop: EventLoop, workers: [WorkerHandle], configuration: ZtunnelConfiguration, logger: Logger,
+    readinessChanged: @escaping (Bool) -> Void
+  ) {
+    self.loop = loop
+    self.workers = workers
+    self.configuration = configuration
+    self.logger = logger
+    self.readinessChanged = readinessChanged
+  }
+
+  /// Pods served now, for the status line.
+  var podCount: Int { manager.runningCount }
+
+  // MARK: The node agent
+
+  func connected() {
+    logger.info("connected to the node agent", metadata: ["socket": "\(configuration.zdsSocketPath)"])
+    perform(manager.receive(.connected))
+  }
+
+  func disconnected(_ error: ZDSError) {
+    logger.warning("lost the node agent; pods go on being served", metadata: ["error": "\(error)"])
+    perform(manager.receive(.disconnected))
+  }
+
+  func dialFailed(_ error: ZDSError, retryIn delay: Duration) {
+    logger.info("the node agent cannot be reached yet", metadata: ["error": "\(error)", "retry_in": "\(delay)"])
+  }
+
+  func follow(_ instruction: WorkloadInstruction<NetworkNamespace>) async -> InstructionAnswer {
+    await withUnsafeContinuation { continuation in
+      answer = { continuation.resume(returning: $0) }
+      perform(manager.receive(.instruction(instruction)))
+    }
+  }
+
+  /// Stops every pod gracefully. Suspends until the last connection is gone or its deadline has passed.
+  func shutDown() async {
+    perform(manager.receive(.shutDown))
+    guard draining > 0 else { return }
+    await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+      whenDrained = { continuation.resume() }
+    }
+  }
+
+  // MARK: Actions
+
+  private func perform(_ actions: [WorkloadManager<NetworkNamespace>.Action]) {
+    for action in actions {
+      switch action {
+      case .start(let start): loop.spawn { [self] in await self.start(start) }
+      case .drain(let id, let mode): loop.spawn { [self] in await drain(id, mode) }
+      case .answer(let answer):
+        let resume = self.answer
+        self.answer = nil
+        resume?(answer)
+      case .armRetryTimer:
+        _ = loop.schedule(after: WorkloadManager<NetworkNamespace>.retryInterval) { [weak self] in
+          guard let self else { return }
+          perform(manager.receive(.retryTimerFired))
+        }
+      case .readiness(let ready): readinessChanged(ready)
+      }
+    }
+  }
+
+  private func start(_ start: ProxyStart<NetworkNamespace>) async {
+    let details: Logger.Metadata = [
+      "workload": "\(start.info)", "uid": "\(start.id.uid)", "netns": "\(start.namespace.identity)",
+    ]
+    let listeners: [PodListener]
+    do throws(PodListenerError) {
+      listeners = try PodListeners.open(in: start.namespace, configuration, logger)
+    } catch {
+      logger.error(
+        "pod cannot be served", metadata: details.merging(["error": "\(error)"]) { first, _ in first })
+      perform(manager.receive(.startFailed(start.id, reason: error.description)))
+      return
+    }
+    let pod = PodProxy(id: start.id, info: start.info, namespace: start.namespace)
+    for worker in workers {
+      let failure = await worker.run { worker -> SystemError? in
+        do throws(SystemError) { try worker.adopt(pod, listeners) } catch { return error }
+        return nil
+      }
+      if let failure {
+        for worker in workers { await worker.run { await $0.drain(pod.id, .immediate) } }
+        perform(manager.receive(.startFailed(start.id, reason: failure.description)))
+        return
+      }
+    }
+    proxies[start.id] = start.info
+    logger.info("pod is served", metadata: details)
+    perform(manager.receive(.startSucceeded(start.id)))
+  }
+
+  private func drain(_ id: ProxyID, _ mode: DrainMode) async {
+    draining += 1
+    let info = proxies.removeValue(forKey: id)
+    await withTaskGroup(of: Void.self) { group in
+      for worker in workers {
+        group.addTask { await worker.run { await $0.drain(id, mode) } }
+      }
+    }
+    logger.info(
+      "pod is no longer served",
+      metadata: ["workload": "\(info?.description ?? "")", "uid": "\(id.uid)", "mode": "\(mode)"])
+    draining -= 1
+    if draining == 0 {
+      whenDrained?()
+      whenDrained = nil
+    }
+  }
+}

@@ -1,0 +1,157 @@
+import HTTP2
+import Identity
+import Linux
+import Mesh
+import TLS
+import Vocabulary
+
+/// What one tunnel can be used for: streams to this place, as this workload, to one of these identities.
+struct TunnelKey: Hashable {
+  let source: SPIFFEIdentity
+  let nextHop: SocketAddress
+  let expected: [SPIFFEIdentity]
+}
+
+/// The HBONE connections of one pod on one worker, shared by its application connections (hbone.md §10).
+///
+/// Dials for one key are made one after the other, and everybody who waits learns a failure at once: a dead destination
+/// costs its callers one time-out, not one each. A connection that was full is used again when streams have ended.
+final class TunnelPool {
+  private unowned let worker: Worker
+  private let namespace: NetworkNamespace
+  private var tunnels: [TunnelKey: [HTTP2Connection]] = [:]
+  private var dialing: [TunnelKey: [(ProxyError?) -> Void]] = [:]
+  private var closed = false
+
+  /// Time the TLS handshake may take after the TCP connect.
+  private static let handshakeLimit = Duration.seconds(10)
+  /// Time the answer to CONNECT may take: the far end's own connect to the application has ten seconds.
+  private static let answerLimit = Duration.seconds(15)
+  /// Times a request that no application has seen is tried on another connection.
+  private static let mostAttempts = 3
+
+  init(worker: Worker, namespace: NetworkNamespace) {
+    self.worker = worker
+    self.namespace = namespace
+  }
+
+  /// Closes every connection, and lets no new one be made.
+  func close() {
+    closed = true
+    for connection in tunnels.values.joined() { connection.close(.closedLocally) }
+    tunnels = [:]
+  }
+
+  /// Opens a stream by CONNECT and returns it once the far end has answered 200. Throws ``ProxyError``.
+  func connect(_ route: TunnelRoute, as source: Workload, _ headers: HTTP2Headers) async throws(ProxyError)
+    -> HTTP2Stream
+  {
+    let key = TunnelKey(source: source.identity, nextHop: route.nextHop, expected: route.expectedIdentities)
+    for _ in 0..<Self.mostAttempts {
+      let (connection, isFresh) = try await connection(key, source)
+      let stream: HTTP2Stream
+      do throws(HTTP2Error) { stream = try connection.open(headers) } catch { continue }
+      var timedOut = false
+      let timer = worker.loop.schedule(after: Self.answerLimit) {
+        timedOut = true
+        stream.reset(.cancel)
+      }
+      let end = await stream.waitForResponse()
+      timer.cancel()
+      if timedOut { throw .connectTimeout(seconds: Self.answerLimit.components.seconds) }
+      switch end {
+      case nil:
+        guard let status = stream.headers.status, status == 200 else {
+          stream.reset(.cancel)
+          throw .status(stream.headers.status ?? 0)
+        }
+        return stream
+      // Not processed, says the far end (RFC 9113 §8.7).
+      case .reset(.refusedStream): continue
+      case .reset(let code): throw .connectAborted("CONNECT was reset: \(code)")
+      case .complete: throw .connectAborted("CONNECT was not answered")
+      // A connection that had been idle may have been dead before it was used. No application has seen the request.
+      case .connectionLost where !isFresh: continue
+      case .connectionLost(let error): throw .tunnelFailed(error)
+      }
+    }
+    throw .streamRefused
+  }
+
+  // MARK: Connections
+
+  private func connection(_ key: TunnelKey, _ source: Workload) async throws(ProxyError)
+    -> (HTTP2Connection, isFresh: Bool)
+  {
+    while true {
+      if closed { throw .drained }
+      if let connection = tunnels[key]?.first(where: hasRoom) { return (connection, false) }
+      if dialing[key] != nil {
+        if let failure = await dialEnds(key) { throw failure }
+        continue
+      }
+      dialing[key] = []
+      let result: Result<HTTP2Connection, ProxyError>
+      do throws(ProxyError) { result = .success(try await dial(key, source)) } catch { result = .failure(error) }
+      let waiting = dialing.removeValue(forKey: key) ?? []
+      if case .success(let connection) = result, closed { connection.close(.closedLocally) }
+      for waiter in waiting {
+        if case .failure(let error) = result { waiter(error) } else { waiter(nil) }
+      }
+      return (try result.get(), true)
+    }
+  }
+
+  private func hasRoom(_ connection: HTTP2Connection) -> Bool {
+    !connection.isDraining
+      && connection.streamCount < min(worker.context.configuration.poolMaxStreams, connection.streamLimit)
+  }
+
+  private func dialEnds(_ key: TunnelKey) async -> ProxyError? {
+    await withUnsafeContinuation { continuation in
+      dialing[key]?.append { continuation.resume(returning: $0) }
+    }
+  }
+
+  private func dial(_ key: TunnelKey, _ source: Workload) async throws(ProxyError) -> HTTP2Connection {
+    let credentials = try await worker.credentials(of: source)
+    let ssl: OpaquePointer
+    do throws(TLSError) { ssl = try credentials.context(.client).makeSSL(expecting: key.expected) } catch {
+      throw .tls(error)
+    }
+    let socket: SharedDescriptor
+    do throws(DialError) { socket = try await worker.dialer.connect(to: key.nextHop, in: namespace) } catch {
+      throw .tunnelUnreachable(error)
+    }
+    let local = (try? TCPSocket.localAddress(socket.raw)) ?? SocketAddress(.any(key.nextHop.ip.family), 0)
+    let connection: HTTP2Connection
+    do throws(HTTP2ConnectionError) {
+      connection = try HTTP2Connection(
+        role: .client, socket: socket, peer: key.nextHop, local: local, ssl: ssl, settings: worker.clientSettings,
+        loop: worker.loop, buffers: worker.buffers)
+    } catch { throw .tunnelFailed(error) }
+    do throws(HTTP2ConnectionError) { try await connection.establish(until: .now + Self.handshakeLimit) } catch {
+      throw .tunnelFailed(error)
+    }
+    add(connection, key)
+    return connection
+  }
+
+  private func add(_ connection: HTTP2Connection, _ key: TunnelKey) {
+    tunnels[key, default: []].append(connection)
+    connection.onClose = { [weak self, weak connection] _ in
+      guard let self, let connection else { return }
+      tunnels[key]?.removeAll { $0 === connection }
+      if tunnels[key]?.isEmpty == true { tunnels[key] = nil }
+    }
+    var release: LoopTimer?
+    let idleTimeout = worker.context.configuration.poolIdleTimeout
+    connection.onIdle = { [weak connection, loop = worker.loop] in
+      release?.cancel()
+      release = loop.schedule(after: idleTimeout) {
+        guard let connection, connection.streamCount == 0 else { return }
+        connection.shutDownGracefully()
+      }
+    }
+  }
+}

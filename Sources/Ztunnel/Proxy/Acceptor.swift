@@ -1,0 +1,73 @@
+import Glibc
+import Linux
+import Logging
+import Vocabulary
+
+/// Takes connections from one listener on one loop. The listener is shared with other loops; the kernel wakes one.
+final class Acceptor {
+  private let listener: PodListener
+  private let loop: EventLoop
+  private let logger: Logger
+  private let accepted: (SharedDescriptor, SocketAddress) -> Void
+  private var watch: Watch?
+  private var pause: LoopTimer?
+  private var stopped = false
+
+  /// Connections taken in one turn, so that workers share a burst.
+  private static let turn = 64
+  /// Rest after the system had no descriptor or memory left: trying again at once would only burn the processor.
+  private static let rest = Duration.milliseconds(100)
+
+  init(
+    _ listener: PodListener, loop: EventLoop, logger: Logger,
+    accepted: @escaping (SharedDescriptor, SocketAddress) -> Void
+  ) {
+    self.listener = listener
+    self.loop = loop
+    self.logger = logger
+    self.accepted = accepted
+  }
+
+  /// Starts to accept. Throws ``SystemError``.
+  func start() throws(SystemError) {
+    watch = try loop.watch(listener.socket.raw, for: .readable, mode: .shared) { [unowned self] _ in
+      accept(atMost: Self.turn)
+    }
+  }
+
+  /// Accepts no more. With `takingBacklog`, what the kernel has completed already is taken first: those clients have
+  /// seen their connection succeed.
+  func stop(takingBacklog: Bool) {
+    stopped = true
+    pause?.cancel()
+    watch?.cancel()
+    watch = nil
+    if takingBacklog { accept(atMost: .max) }
+  }
+
+  private func accept(atMost limit: Int) {
+    for _ in 0..<limit {
+      let connection: AcceptedConnection?
+      do throws(SystemError) { connection = try TCPSocket.accept(listener.socket.raw) } catch {
+        if error.number == ECONNABORTED { continue }
+        if !stopped { rest(error) }
+        return
+      }
+      guard let connection else { return }
+      // A client whose address is gone has gone itself (datapath.md §2).
+      guard let peer = connection.peer else { continue }
+      accepted(SharedDescriptor(connection.take()), peer)
+    }
+  }
+
+  private func rest(_ error: SystemError) {
+    logger.warning(
+      "cannot accept connections for now",
+      metadata: ["port": "\(listener.role.rawValue)", "error": "\(error)"])
+    watch?.cancel()
+    watch = nil
+    pause = loop.schedule(after: Self.rest) { [unowned self] in
+      do throws(SystemError) { try start() } catch { rest(error) }
+    }
+  }
+}

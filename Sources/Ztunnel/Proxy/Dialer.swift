@@ -1,0 +1,85 @@
+import Glibc
+import Linux
+import Vocabulary
+
+/// Why a TCP connection could not be made.
+enum DialError: CodedError, Equatable {
+  case timeout(SocketAddress)
+  case refused(SystemError)
+  /// The socket could not be made in the pod's namespace.
+  case namespace(String)
+  /// The client's address could not be used as source, and the configuration insists on it.
+  case sourceNotPreserved(SystemError)
+
+  var code: String {
+    switch self {
+    case .timeout: "CONNECT_TIMEOUT"
+    case .refused(let error): error.code
+    case .namespace: "NETNS_FAILED"
+    case .sourceNotPreserved: "SOURCE_NOT_PRESERVED"
+    }
+  }
+
+  var summary: String {
+    switch self {
+    case .timeout(let address): "connect \(address): no answer in time"
+    case .refused(let error): error.summary
+    case .namespace(let text): text
+    case .sourceNotPreserved(let error): "the client's address could not be preserved: \(error.summary)"
+    }
+  }
+}
+
+/// Makes TCP connections from inside a pod's network namespace (datapath.md §1.1, §9). One for each loop.
+struct Dialer {
+  let loop: EventLoop
+  let configuration: ZtunnelConfiguration
+
+  /// Time a TCP connect may take (datapath.md §15).
+  static let limit = Duration.seconds(10)
+
+  /// Connects to `target`. With `source`, the connection comes from that address, though it is another host's; where
+  /// that fails it comes from the pod's own address, unless the configuration insists. Throws ``DialError``.
+  func connect(to target: SocketAddress, preserving source: IPAddress? = nil, in namespace: NetworkNamespace)
+    async throws(DialError) -> SharedDescriptor
+  {
+    let family = target.ip.family
+    let socket: SharedDescriptor
+    do {
+      socket = SharedDescriptor(try namespace.enter { try TCPSocket.make(family) })
+    } catch {
+      throw .namespace("\(error)")
+    }
+    let raw = socket.raw
+    do throws(SystemError) {
+      if let mark = configuration.packetMark, mark != 0 { try TCPSocket.setMark(raw, mark) }
+    } catch { throw .refused(error) }
+    TCPSocket.setNoDelay(raw)
+    if let keepAlive = configuration.keepAlive { TCPSocket.setKeepAlive(raw, keepAlive) }
+    // A pod that calls itself would otherwise have both ends of the connection at one address and port pair.
+    if let source, source.family == family, source != target.ip { try preserve(source, on: raw, family) }
+    do throws(SystemError) {
+      if try TCPSocket.connect(raw, family, to: target) { return socket }
+    } catch { throw .refused(error) }
+    do throws(WaitError) { try await loop.writable(raw, until: .now + Self.limit) } catch {
+      switch error {
+      case .deadlineExceeded: throw .timeout(target)
+      case .system(let error): throw .refused(error)
+      }
+    }
+    if let number = TCPSocket.pendingError(raw) {
+      throw number == ETIMEDOUT ? .timeout(target) : .refused(SystemError("connect", number, subject: "\(target)"))
+    }
+    return socket
+  }
+
+  private func preserve(_ source: IPAddress, on raw: CInt, _ family: IPAddress.Family) throws(DialError) {
+    do throws(SystemError) {
+      try TCPSocket.setSpoofing(raw, family)
+      try TCPSocket.setBindWithoutPort(raw)
+      try TCPSocket.bind(raw, family, to: SocketAddress(source, 0))
+    } catch {
+      if configuration.preservesSource == .required { throw .sourceNotPreserved(error) }
+    }
+  }
+}

@@ -1,0 +1,121 @@
+import HTTP2
+import Linux
+import Mesh
+import Telemetry
+import Vocabulary
+
+/// One CONNECT stream of an inbound tunnel, from request to end (hbone.md §7).
+struct InboundProxy {
+  let pod: PodWorker
+  let stream: HTTP2Stream
+  /// The peer's TCP address.
+  let peer: SocketAddress
+  /// Where the tunnel arrived: the pod's address, port 15008.
+  let local: SocketAddress
+  /// Who the peer has proven to be.
+  let identity: SPIFFEIdentity
+  let preservesSource: Bool
+
+  private var worker: Worker { pod.worker }
+
+  /// Serves the stream to its end.
+  func run() async {
+    let start = ContinuousClock.now
+    let workload: Workload
+    let route: InboundRoute
+    do throws(ProxyError) {
+      let method = stream.headers[":method"] ?? ""
+      guard method == "CONNECT" else { throw .inbound(.methodNotConnect(String(method.prefix(32)))) }
+      do throws(ProxyError) { workload = try await worker.localWorkload(pod.pod.info) } catch {
+        let info = pod.pod.info
+        throw .inbound(
+          .unknownLocalWorkload(name: info.name, namespace: info.namespace, serviceAccount: info.serviceAccount))
+      }
+      let authority = Array((stream.headers[":authority"] ?? "").utf8)
+      switch pod.mesh.inbound(to: workload, connectionIP: local.ip, authority: authority) {
+      case .refused(let refusal): throw .inbound(refusal)
+      case .accepted(let accepted): route = accepted
+      }
+      if route.proxyHeaderDestination != nil { throw .unsupported(.proxyProtocol) }
+    } catch {
+      refuse(error)
+      pod.deny(from: peer, to: local, .inbound, error)
+      return
+    }
+    await serve(workload, route, since: start)
+  }
+
+  private func serve(_ workload: Workload, _ route: InboundRoute, since start: ContinuousClock.Instant) async {
+    let record = ConnectionRecord(record(workload, route), worker.context.accessLog, since: start)
+    let attributes = ConnectionAttributes(
+      sourceIP: peer.ip, destination: route.policyDestination, identity: identity)
+    let connection = TrackedConnection(attributes)
+    connection.abortAction = { [stream] _ in stream.reset(.cancel) }
+    await pod.track(connection) {
+      do throws(ProxyError) {
+        if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
+        let application: SharedDescriptor
+        do throws(DialError) {
+          application = try await worker.dialer.connect(
+            to: route.target, preserving: preservesSource && !route.isFromLoopback ? peer.ip : nil,
+            in: pod.pod.namespace)
+        } catch { throw .applicationUnreachable(error) }
+        try connection.check()
+        accept(workload)
+        let pump = TunnelPump(stream, application, socketIs: .upstream, loop: worker.loop)
+        connection.abortAction = { pump.abort($0) }
+        let outcome = await pump.run()
+        // The application's view: what it sent is what its client got.
+        record.complete(sent: outcome.toClient, received: outcome.fromClient, outcome.failure)
+      } catch {
+        refuse(error)
+        record.complete(sent: 0, received: 0, error)
+      }
+    }
+  }
+
+  // MARK: Answers
+
+  private func accept(_ workload: Workload) {
+    var headers = HTTP2Headers([(":status", "200")])
+    if worker.context.configuration.respondsWithBaggage { headers.append("baggage", workload.baggage) }
+    stream.respond(headers, endStream: false)
+  }
+
+  private func refuse(_ error: ProxyError) {
+    let status =
+      switch error {
+      case .inbound(let refusal): refusal.status
+      case .policyRejected, .policyChanged: 401
+      default: 503
+      }
+    stream.respond(HTTP2Headers([(":status", "\(status)")]), endStream: true)
+  }
+
+  // MARK: Record
+
+  private func record(_ workload: Workload, _ route: InboundRoute) -> AccessLogRecord {
+    let service =
+      route.service
+      ?? pod.mesh.attributedService(
+        of: workload, forwardedHost: TunnelHeaders.forwardedHost(stream.headers), port: route.policyDestination.port)
+    return AccessLogRecord(
+      source: source(), destination: .init(local, workload, proven: workload.identity),
+      tunnelTarget: .init(route.authority), service: service?.hostname, direction: .inbound)
+  }
+
+  /// Who the peer is, for the log: its record by address; else, or when a gateway lies between, what it says of itself
+  /// and what its certificate proves (hbone.md §4.4).
+  private func source() -> AccessLogRecord.Peer {
+    let network = pod.mesh.settings.network
+    let crossed = stream.headers["x-forwarded-network"].map { $0.lowercased() != network.lowercased() } ?? false
+    if !crossed, let workload = pod.mesh.workload(at: NetworkAddress(network: network, ip: peer.ip)) {
+      return .init(peer, workload, proven: identity)
+    }
+    let baggage =
+      worker.context.configuration.respondsWithBaggage ? Baggage(headers: stream.headers.all("baggage")) : nil
+    return .init(
+      address: peer, workload: baggage?.workloadName, namespace: identity.namespace, identity: identity,
+      cluster: baggage?.clusterID)
+  }
+}

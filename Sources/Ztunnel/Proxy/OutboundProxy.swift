@@ -1,0 +1,151 @@
+import HTTP2
+import Linux
+import Mesh
+import Telemetry
+import Vocabulary
+
+/// One connection that an application of the pod opened, from capture to end (datapath.md §4).
+struct OutboundProxy {
+  let pod: PodWorker
+  let client: SharedDescriptor
+  let peer: SocketAddress
+
+  /// Endpoints of a service tried, one after the other, before the first byte.
+  private static let mostEndpoints = 3
+
+  init(_ pod: PodWorker, _ client: SharedDescriptor, _ peer: SocketAddress) {
+    self.pod = pod
+    self.client = client
+    self.peer = peer
+  }
+
+  private var worker: Worker { pod.worker }
+
+  /// Serves the connection to its end.
+  func run() async {
+    let start = ContinuousClock.now
+    let connection = TrackedConnection()
+    await pod.track(connection) {
+      let local = try? TCPSocket.localAddress(client.raw)
+      // Nobody to answer: the client has gone.
+      guard let local else { return }
+      let destination = TCPSocket.originalDestination(client.raw) ?? local
+      do throws(ProxyError) {
+        // Not captured but dialled: forwarding it would end up here again.
+        guard destination != local else { throw .recursiveCall }
+        try await serve(destination, connection, since: start)
+      } catch {
+        // Captured connections look established to the application before anything is known; a reset is the closest to
+        // a refusal it can still get.
+        TCPSocket.setResetOnClose(client.raw)
+        pod.deny(from: peer, to: destination, .outbound, error)
+      }
+    }
+  }
+
+  /// Throws what happens before there is a record to log with; everything later is logged here.
+  private func serve(
+    _ destination: SocketAddress, _ connection: TrackedConnection, since start: ContinuousClock.Instant
+  ) async throws(ProxyError) {
+    let source = try await worker.localWorkload(pod.pod.info)
+    var excluded: Set<String> = []
+    for attempt in 1...Self.mostEndpoints {
+      let decision = pod.mesh.route(
+        from: source, sourceIP: peer.ip, to: destination, excluding: excluded, using: &worker.random)
+      let upstream = try Upstream(decision, destination)
+      let record = ConnectionRecord(
+        upstream.record(from: source, peer), worker.context.accessLog, since: start)
+      let end: UpstreamEnd
+      do throws(ProxyError) {
+        end = try await open(upstream, source)
+        try connection.check()
+      } catch {
+        if attempt < Self.mostEndpoints, let other = upstream.alternative(after: error) {
+          excluded.insert(other)
+          let next = pod.mesh.route(
+            from: source, sourceIP: peer.ip, to: destination, excluding: excluded, using: &worker.random)
+          if case .refused = next {} else { continue }
+        }
+        TCPSocket.setResetOnClose(client.raw)
+        record.complete(sent: 0, received: 0, error)
+        return
+      }
+      let outcome: PumpOutcome
+      switch end {
+      case .socket(let socket):
+        let pump = SocketPump(client: client, upstream: socket, loop: worker.loop, scratch: worker.scratch)
+        connection.abortAction = { pump.abort($0) }
+        outcome = await pump.run()
+      case .stream(let stream):
+        let pump = TunnelPump(stream, client, socketIs: .client, loop: worker.loop)
+        connection.abortAction = { pump.abort($0) }
+        outcome = await pump.run()
+      }
+      record.complete(sent: outcome.fromClient, received: outcome.toClient, outcome.failure)
+      return
+    }
+  }
+
+  private enum UpstreamEnd {
+    case socket(SharedDescriptor)
+    case stream(HTTP2Stream)
+  }
+
+  private func open(_ upstream: Upstream, _ source: Workload) async throws(ProxyError) -> UpstreamEnd {
+    switch upstream {
+    case .plain(let address, _, _):
+      do throws(DialError) {
+        return .socket(try await worker.dialer.connect(to: address, in: pod.pod.namespace))
+      } catch { throw .upstreamUnreachable(error) }
+    case .tunnel(let route):
+      let headers = TunnelHeaders.request(route, from: source, client: peer, using: &worker.random)
+      return .stream(try await pod.pool.connect(route, as: source, headers))
+    }
+  }
+}
+
+/// What an outbound decision comes to when it can be carried out.
+private enum Upstream {
+  case plain(SocketAddress, Workload?, Service?)
+  case tunnel(TunnelRoute)
+
+  /// Throws the reason when the decision is a refusal, or asks for what is not built.
+  init(_ decision: OutboundDecision, _ destination: SocketAddress) throws(ProxyError) {
+    switch decision {
+    case .passthrough(let address, let service): self = .plain(address, nil, service)
+    case .plain(let route): self = .plain(route.destination, route.workload, route.service)
+    case .tunnel(let route): self = .tunnel(route)
+    case .doubleTunnel: throw .unsupported(.doubleTunnel)
+    case .needsResolution: throw .unsupported(.hostnameWorkload)
+    case .refused(let refusal): throw .route(refusal)
+    }
+  }
+
+  func record(from source: Workload, _ peer: SocketAddress) -> AccessLogRecord {
+    switch self {
+    case .plain(let address, let workload, let service):
+      AccessLogRecord(
+        source: .init(peer, source, proven: nil), destination: .init(address, workload, proven: nil),
+        service: service?.hostname, direction: .outbound)
+    case .tunnel(let route):
+      AccessLogRecord(
+        source: .init(peer, source, proven: source.identity),
+        destination: .init(route.nextHop, route.workload, proven: route.workload.identity),
+        tunnelTarget: TunnelAuthority(Array(route.authority.utf8)).map { .init($0) },
+        service: route.service?.hostname, direction: .outbound)
+    }
+  }
+
+  /// The uid to avoid when another endpoint of the same service may do better; nil when the failure is not the
+  /// endpoint's, or there is no service to choose from.
+  func alternative(after error: ProxyError) -> String? {
+    switch error {
+    case .upstreamUnreachable, .tunnelUnreachable, .tunnelFailed, .connectTimeout, .streamRefused, .status(503): break
+    default: return nil
+    }
+    switch self {
+    case .plain(_, let workload, let service): return service == nil ? nil : workload?.uid
+    case .tunnel(let route): return route.service == nil ? nil : route.workload.uid
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import Linux
+import Mesh
+import Telemetry
+import Vocabulary
+
+/// One plaintext connection to the pod (datapath.md §10). Its peer has proven nothing, and policy is told so.
+struct PassthroughProxy {
+  let pod: PodWorker
+  let client: SharedDescriptor
+  let peer: SocketAddress
+  let preservesSource: Bool
+
+  init(_ pod: PodWorker, _ client: SharedDescriptor, _ peer: SocketAddress, preservesSource: Bool) {
+    self.pod = pod
+    self.client = client
+    self.peer = peer
+    self.preservesSource = preservesSource
+  }
+
+  private var worker: Worker { pod.worker }
+
+  /// Serves the connection to its end.
+  func run() async {
+    let start = ContinuousClock.now
+    guard let local = try? TCPSocket.localAddress(client.raw) else { return }
+    let destination = TCPSocket.originalDestination(client.raw) ?? local
+    do throws(ProxyError) {
+      guard destination.port != ListenerRole.passthrough.rawValue, !pod.mesh.settings.isReserved(port: destination.port)
+      else { throw .recursiveCall }
+      let workload = try await worker.localWorkload(pod.pod.info)
+      await serve(destination, workload, since: start)
+    } catch {
+      TCPSocket.setResetOnClose(client.raw)
+      pod.deny(from: peer, to: destination, .inbound, error)
+    }
+  }
+
+  private func serve(_ destination: SocketAddress, _ workload: Workload, since start: ContinuousClock.Instant) async {
+    let source = pod.mesh.workload(at: NetworkAddress(network: pod.mesh.settings.network, ip: peer.ip))
+    let service = pod.mesh.attributedService(of: workload, forwardedHost: nil, port: destination.port)
+    let record = ConnectionRecord(
+      AccessLogRecord(
+        source: .init(peer, source, proven: nil), destination: .init(destination, workload, proven: nil),
+        service: service?.hostname, direction: .inbound),
+      worker.context.accessLog, since: start)
+    let attributes = ConnectionAttributes(sourceIP: peer.ip, destination: destination)
+    let connection = TrackedConnection(attributes)
+    await pod.track(connection) {
+      do throws(ProxyError) {
+        if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
+        let upstream: SharedDescriptor
+        do throws(DialError) {
+          upstream = try await worker.dialer.connect(
+            to: destination, preserving: preservesSource ? peer.ip : nil, in: pod.pod.namespace)
+        } catch { throw .applicationUnreachable(error) }
+        try connection.check()
+        let pump = SocketPump(client: client, upstream: upstream, loop: worker.loop, scratch: worker.scratch)
+        connection.abortAction = { pump.abort($0) }
+        let outcome = await pump.run()
+        // The application's view: what it sent is what its client got.
+        record.complete(sent: outcome.toClient, received: outcome.fromClient, outcome.failure)
+      } catch {
+        TCPSocket.setResetOnClose(client.raw)
+        record.complete(sent: 0, received: 0, error)
+      }
+    }
+  }
+}

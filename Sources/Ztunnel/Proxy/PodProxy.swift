@@ -1,0 +1,31 @@
+import Linux
+import Vocabulary
+import ZDS
+
+/// What a listener is for (datapath.md §1).
+enum ListenerRole: UInt16, CaseIterable, Sendable {
+  /// Connections that applications of the pod open.
+  case outbound = 15001
+  /// Plaintext connections to the pod.
+  case passthrough = 15006
+  /// HBONE tunnels to the pod.
+  case hbone = 15008
+}
+
+/// One listening socket of a pod, shared by all workers.
+struct PodListener: Sendable {
+  let role: ListenerRole
+  let socket: SharedDescriptor
+  /// The socket may accept for, and its connections bind to, foreign addresses: the client's address is preserved.
+  let isTransparent: Bool
+}
+
+/// One run of one pod's proxy: what its workers need to know.
+///
+/// The listeners are not in it: they must close when the last worker stops accepting, while connections, which keep this
+/// value, may go on for long.
+struct PodProxy: Sendable {
+  let id: ProxyID
+  let info: WorkloadInfo
+  let namespace: NetworkNamespace
+}

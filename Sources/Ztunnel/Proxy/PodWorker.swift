@@ -1,0 +1,183 @@
+import HTTP2
+import Linux
+import Logging
+import Mesh
+import Telemetry
+import Vocabulary
+import ZDS
+
+/// One pod on one worker: its listeners, its tunnels, its connections.
+final class PodWorker {
+  let pod: PodProxy
+  unowned let worker: Worker
+  let pool: TunnelPool
+  private var acceptors: [Acceptor] = []
+  private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
+  private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
+  private var handshakes = 0
+  private var stopping: ProxyError?
+  private var whenEmpty: (() -> Void)?
+
+  /// TLS handshakes under way at once, for one pod on one worker. Each costs a signature; a flood must not take the
+  /// processor from other pods.
+  private static let mostHandshakes = 1024
+
+  init(_ pod: PodProxy, worker: Worker) {
+    self.pod = pod
+    self.worker = worker
+    pool = TunnelPool(worker: worker, namespace: pod.namespace)
+  }
+
+  var loop: EventLoop { worker.loop }
+  var mesh: MeshSnapshot { worker.mesh }
+
+  // MARK: Life
+
+  /// Starts to accept on every listener, or on none. Throws ``SystemError``.
+  func start(_ listeners: [PodListener]) throws(SystemError) {
+    for listener in listeners {
+      let acceptor = Acceptor(listener, loop: loop, logger: worker.context.logger) { [unowned self] socket, peer in
+        accepted(socket, peer, listener)
+      }
+      do throws(SystemError) { try acceptor.start() } catch {
+        for acceptor in acceptors { acceptor.stop(takingBacklog: false) }
+        throw error
+      }
+      acceptors.append(acceptor)
+    }
+  }
+
+  /// Stops listening. At once: every connection is cut. Gracefully: connections run until they end or `deadline`.
+  func stop(_ mode: DrainMode, deadline: ContinuousClock.Instant) async {
+    for acceptor in acceptors { acceptor.stop(takingBacklog: mode == .graceful) }
+    acceptors = []
+    switch mode {
+    case .immediate: cut()
+    case .graceful:
+      for server in servers.values { server.shutDownGracefully() }
+      await waitUntilEmpty(until: deadline)
+      cut()
+    }
+    pool.close()
+  }
+
+  private func cut() {
+    stopping = .drained
+    for connection in Array(tracked.values) { connection.abort(.drained) }
+    for server in Array(servers.values) { server.close(.closedLocally) }
+  }
+
+  private func waitUntilEmpty(until deadline: ContinuousClock.Instant) async {
+    guard !tracked.isEmpty else { return }
+    await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+      let timer = loop.schedule(at: deadline) { [unowned self] in
+        whenEmpty = nil
+        continuation.resume()
+      }
+      whenEmpty = {
+        timer.cancel()
+        continuation.resume()
+      }
+    }
+  }
+
+  // MARK: Connections
+
+  private func accepted(_ socket: SharedDescriptor, _ peer: SocketAddress, _ listener: PodListener) {
+    TCPSocket.setNoDelay(socket.raw)
+    switch listener.role {
+    case .outbound:
+      setKeepAlive(socket)
+      loop.spawn { [self] in await OutboundProxy(self, socket, peer).run() }
+    case .passthrough:
+      setKeepAlive(socket)
+      loop.spawn { [self] in await PassthroughProxy(self, socket, peer, preservesSource: listener.isTransparent).run() }
+    case .hbone:
+      guard handshakes < Self.mostHandshakes else {
+        deny(from: peer, to: SocketAddress(.any(peer.ip.family), listener.role.rawValue), .inbound, .tooManyHandshakes)
+        return
+      }
+      handshakes += 1
+      loop.spawn { [self] in
+        await InboundTunnel(self, socket, peer, preservesSource: listener.isTransparent).run {
+          self.handshakes -= 1
+        }
+      }
+    }
+  }
+
+  private func setKeepAlive(_ socket: SharedDescriptor) {
+    if let keepAlive = worker.context.configuration.keepAlive { TCPSocket.setKeepAlive(socket.raw, keepAlive) }
+  }
+
+  /// Runs `body` with a connection that can be ended from outside while it runs.
+  func track(_ connection: TrackedConnection, _ body: () async -> Void) async {
+    let key = ObjectIdentifier(connection)
+    tracked[key] = connection
+    if let stopping { connection.abort(stopping) }
+    await body()
+    tracked[key] = nil
+    if tracked.isEmpty {
+      whenEmpty?()
+      whenEmpty = nil
+    }
+  }
+
+  /// Keeps an established tunnel of a peer until it closes.
+  func keep(_ server: HTTP2Connection) {
+    let key = ObjectIdentifier(server)
+    servers[key] = server
+    let previous = server.onClose
+    server.onClose = { [weak self] reason in
+      previous?(reason)
+      self?.servers[key] = nil
+    }
+    if stopping != nil { server.close(.closedLocally) }
+  }
+
+  // MARK: Policy
+
+  /// Asks policy about an inbound connection as things are now.
+  func decide(_ attributes: ConnectionAttributes, for workload: Workload) -> PolicyDecision {
+    let decision = mesh.evaluate(attributes, destination: workload)
+    for outcome in decision.dryRuns {
+      let level: Logger.Level = worker.context.configuration.logsPolicyAtInfo ? .info : .debug
+      worker.context.logger.log(
+        level: level, "\(outcome)", metadata: outcome.policy.map { ["policy": "\($0)"] })
+    }
+    return decision
+  }
+
+  /// Closes every inbound connection that is no longer allowed. Both a change of policies and one of the workload's own
+  /// record (its list of policies, its labels) matter.
+  func reevaluate(_ delta: MeshDelta) {
+    guard !tracked.isEmpty,
+      let workload = mesh.localWorkload(
+        namespace: pod.info.namespace, name: pod.info.name, serviceAccount: pod.info.serviceAccount),
+      delta.affectsPolicy(ofWorkload: workload.uid)
+    else { return }
+    for connection in Array(tracked.values) {
+      guard let attributes = connection.attributes,
+        let rejection = decide(attributes, for: workload).rejection
+      else { continue }
+      worker.context.logger.info(
+        "connection closed because it's no longer allowed after a policy update",
+        metadata: [
+          "src.addr": "\(attributes.sourceIP)", "dst.addr": "\(attributes.destination)",
+          "reason": "\(rejection.summary)",
+        ])
+      connection.abort(.policyChanged(rejection))
+    }
+  }
+
+  // MARK: Log
+
+  /// Writes the line of a connection that failed before enough was known for a full record.
+  func deny(
+    from source: SocketAddress, to destination: SocketAddress, _ direction: AccessLogRecord.Direction,
+    _ error: ProxyError
+  ) {
+    worker.context.accessLog.write(
+      .denied(source: source, destination: destination, direction: direction, error.failure))
+  }
+}

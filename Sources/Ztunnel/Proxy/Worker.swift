@@ -1,0 +1,124 @@
+import HTTP2
+import Identity
+import Linux
+import Logging
+import Mesh
+import Telemetry
+import Vocabulary
+import ZDS
+
+/// What all workers share. Everything in it is safe to use from any thread.
+struct WorkerContext: Sendable {
+  let configuration: ZtunnelConfiguration
+  let certificates: CertificateStore
+  let accessLog: AccessLog
+  let logger: Logger
+}
+
+/// One thread of the data path: it accepts connections of every pod and keeps each until it ends. Nothing in it is shared
+/// with another worker, so nothing in it is locked.
+final class Worker {
+  let loop: EventLoop
+  let context: WorkerContext
+  let dialer: Dialer
+  let buffers = WorkBuffers()
+  /// Where plain connections are copied through.
+  let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 64)
+  var random = FastRandom()
+  let serverSettings: HTTP2Settings
+  let clientSettings: HTTP2Settings
+  private(set) var mesh: MeshSnapshot
+  private var pods: [ProxyID: PodWorker] = [:]
+  private var meshWaiters: [UInt64: (Bool) -> Void] = [:]
+  private var lastWaiter: UInt64 = 0
+
+  /// Time a connection waits for the record of its own pod (datapath.md §3).
+  static let workloadLimit = Duration.seconds(5)
+  /// Time a connection waits for its pod's certificate.
+  static let certificateLimit = Duration.seconds(10)
+
+  init(loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot) {
+    self.loop = loop
+    self.context = context
+    self.mesh = mesh
+    dialer = Dialer(loop: loop, configuration: context.configuration)
+    serverSettings = HTTP2Settings(.server, context.configuration)
+    clientSettings = HTTP2Settings(.client, context.configuration)
+  }
+
+  deinit { scratch.deallocate() }
+
+  // MARK: Pods
+
+  /// Serves a pod from now on. Throws ``SystemError`` when its listeners cannot be watched.
+  func adopt(_ pod: PodProxy, _ listeners: [PodListener]) throws(SystemError) {
+    let proxy = PodWorker(pod, worker: self)
+    try proxy.start(listeners)
+    pods[pod.id] = proxy
+  }
+
+  /// Stops serving a pod. Suspends until its last connection is gone.
+  func drain(_ id: ProxyID, _ mode: DrainMode) async {
+    guard let proxy = pods.removeValue(forKey: id) else { return }
+    await proxy.stop(mode, deadline: .now + context.configuration.terminationDeadline)
+  }
+
+  // MARK: Mesh state
+
+  /// Takes over a new state of the mesh: connections that it no longer allows are closed.
+  func update(_ mesh: MeshSnapshot, _ delta: MeshDelta) {
+    self.mesh = mesh
+    for pod in pods.values { pod.reevaluate(delta) }
+    let waiters = meshWaiters
+    meshWaiters = [:]
+    for waiter in waiters.values { waiter(true) }
+  }
+
+  /// The record of a pod's own workload, waited for up to five seconds. Throws ``ProxyError/unknownLocalWorkload(_:)``.
+  func localWorkload(_ info: WorkloadInfo) async throws(ProxyError) -> Workload {
+    let deadline = ContinuousClock.now + Self.workloadLimit
+    while true {
+      if let workload = mesh.localWorkload(
+        namespace: info.namespace, name: info.name, serviceAccount: info.serviceAccount)
+      {
+        return workload
+      }
+      guard await meshChanges(before: deadline) else { throw .unknownLocalWorkload(info) }
+    }
+  }
+
+  /// Suspends until the mesh state changes: true; or until `deadline`: false.
+  private func meshChanges(before deadline: ContinuousClock.Instant) async -> Bool {
+    await withUnsafeContinuation { continuation in
+      lastWaiter += 1
+      let key = lastWaiter
+      let timer = loop.schedule(at: deadline) { [unowned self] in
+        if meshWaiters.removeValue(forKey: key) != nil { continuation.resume(returning: false) }
+      }
+      meshWaiters[key] = { changed in
+        timer.cancel()
+        continuation.resume(returning: changed)
+      }
+    }
+  }
+
+  // MARK: Certificates
+
+  /// The credentials of a workload's identity, waited for up to ten seconds.
+  func credentials(of workload: Workload) async throws(ProxyError) -> WorkloadCredentials {
+    if let current = context.certificates.current(workload.identity) { return current }
+    do throws(IdentityError) {
+      return try await context.certificates.credentials(
+        for: workload.identity, until: .now + Self.certificateLimit)
+    } catch { throw .identity(error) }
+  }
+}
+
+extension HTTP2Settings {
+  fileprivate init(_ base: HTTP2Settings, _ configuration: ZtunnelConfiguration) {
+    self = base
+    streamWindow = configuration.streamWindow
+    connectionWindow = configuration.connectionWindow
+    maxFrameSize = configuration.maxFrameSize
+  }
+}

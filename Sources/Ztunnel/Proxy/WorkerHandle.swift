@@ -1,0 +1,28 @@
+import Linux
+import Mesh
+
+/// A worker as other threads see it: something to be asked to run code on its own thread.
+struct WorkerHandle: Sendable {
+  private let loop: EventLoop
+  // Made here, then touched by its own loop's thread only.
+  nonisolated(unsafe) private let worker: Worker
+
+  /// Makes a worker and starts its thread. Throws ``SystemError``.
+  init(index: Int, context: WorkerContext, mesh: MeshSnapshot) throws(SystemError) {
+    loop = try EventLoop(name: "ztunnel-\(index)")
+    worker = Worker(loop: loop, context: context, mesh: mesh)
+    try loop.start()
+  }
+
+  /// Runs `body` on the worker's thread and returns its value on the caller's.
+  func run<Value: Sendable>(_ body: @escaping @Sendable (Worker) async -> Value) async -> Value {
+    await withCheckedContinuation { continuation in
+      loop.spawn { continuation.resume(returning: await body(worker)) }
+    }
+  }
+
+  /// Runs `body` on the worker's thread some time from now.
+  func post(_ body: @escaping @Sendable (Worker) -> Void) {
+    loop.spawn { body(worker) }
+  }
+}

@@ -1,0 +1,126 @@
+import CLinux
+import Glibc
+import Linux
+
+/// One direction of a plain connection: what one socket gives, the other gets, then its end.
+///
+/// It starts with a copy through a buffer, which is best for small messages, and moves to `splice` once enough has
+/// passed to call it bulk: the bytes then never enter user space.
+final class CopyDirection {
+  enum Step: Equatable {
+    /// Waits for one of the sockets.
+    case waiting
+    /// Its turn is over, but it could go on.
+    case more
+    /// The end has been passed on.
+    case finished
+    case failed(CInt, whileReading: Bool)
+  }
+
+  var readable = true
+  var writable = true
+  /// The source has sent its end, or an error: a short read proves nothing then.
+  var sourceClosed = false
+  private(set) var moved: UInt64 = 0
+
+  private let source: CInt
+  private let sink: CInt
+  private var ended = false
+  private var isFinished = false
+  private var pending = PendingBytes()
+  private var pipe: Pipe?
+  private var inPipe = 0
+
+  private struct Pipe {
+    let reading: SharedDescriptor
+    let writing: SharedDescriptor
+  }
+
+  /// Bytes after which a connection counts as bulk.
+  private static let bulk: UInt64 = 1 << 20
+  private static let pipeCapacity = 1 << 20
+  /// Reads and writes of one turn.
+  private static let turn = 16
+
+  init(from source: CInt, to sink: CInt) {
+    self.source = source
+    self.sink = sink
+  }
+
+  /// Moves what can be moved now, through `scratch` where it is copied.
+  func advance(_ scratch: UnsafeMutableRawBufferPointer) -> Step {
+    if isFinished { return .finished }
+    for _ in 0..<Self.turn {
+      if !pending.isEmpty || inPipe > 0 {
+        guard writable else { return .waiting }
+        switch inPipe > 0 ? writePipe() : pending.withBytes({ RawIO.write(sink, $0) }) {
+        case .moved(let count):
+          if inPipe > 0 { inPipe -= count } else { pending.removeFirst(count) }
+          moved += UInt64(count)
+        case .wouldBlock, .ended: writable = false
+        case .failed(let number): return .failed(number, whileReading: false)
+        }
+        continue
+      }
+      if ended {
+        isFinished = true
+        TCPSocket.shutdownWrite(sink)
+        return .finished
+      }
+      guard readable else { return .waiting }
+      if pipe == nil, moved >= Self.bulk { makePipe() }
+      let result = pipe == nil ? copy(scratch) : fillPipe()
+      if case .failed(let number) = result { return .failed(number, whileReading: true) }
+    }
+    return .more
+  }
+
+  private func copy(_ scratch: UnsafeMutableRawBufferPointer) -> IOResult {
+    let result = RawIO.read(source, scratch)
+    switch result {
+    case .moved(let count):
+      if count < scratch.count, !sourceClosed { readable = false }
+      let chunk = UnsafeRawBufferPointer(rebasing: scratch[..<count])
+      switch writable ? RawIO.write(sink, chunk) : .wouldBlock {
+      case .moved(let written):
+        moved += UInt64(written)
+        if written < count { pending.append(UnsafeRawBufferPointer(rebasing: chunk[written...])) }
+      case .wouldBlock, .ended:
+        writable = false
+        pending.append(chunk)
+      // Reported by the write that follows, as a failure to write.
+      case .failed: pending.append(chunk)
+      }
+    case .ended: ended = true
+    case .wouldBlock: readable = false
+    case .failed: break
+    }
+    return result
+  }
+
+  private func fillPipe() -> IOResult {
+    guard let pipe else { return .wouldBlock }
+    let result = RawIO.splice(from: source, to: pipe.writing.raw, Self.pipeCapacity, endMeansEnd: true)
+    switch result {
+    case .moved(let count): inPipe = count
+    case .ended: ended = true
+    // The pipe is empty here, so it is the socket that has nothing.
+    case .wouldBlock: readable = false
+    case .failed: break
+    }
+    return result
+  }
+
+  private func writePipe() -> IOResult {
+    guard let pipe else { return .wouldBlock }
+    return RawIO.splice(from: pipe.reading.raw, to: sink, inPipe, endMeansEnd: false)
+  }
+
+  private func makePipe() {
+    var ends: [CInt] = [-1, -1]
+    // Without one the copy goes on as before.
+    guard ambient_pipe(&ends, CInt(Self.pipeCapacity)) == 0 else { return }
+    pipe = Pipe(
+      reading: SharedDescriptor(Descriptor(owning: ends[0])), writing: SharedDescriptor(Descriptor(owning: ends[1])))
+  }
+}

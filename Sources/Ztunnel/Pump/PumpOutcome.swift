@@ -1,0 +1,17 @@
+/// What a pump had moved when it ended, and why it ended if not by both sides' ends.
+struct PumpOutcome: Equatable {
+  /// Bytes read from the side that opened the connection.
+  var fromClient: UInt64 = 0
+  /// Bytes written to the side that opened the connection.
+  var toClient: UInt64 = 0
+  /// Nil after an orderly end; a reset by either application is one (datapath.md §14).
+  var failure: ProxyError?
+}
+
+/// Which side of a connection a pump's socket is.
+enum PumpSide {
+  /// The one that opened it.
+  case client
+  /// The one it was opened to.
+  case upstream
+}

@@ -1,0 +1,50 @@
+import CLinux
+import Glibc
+
+/// What one non-blocking read or write came to.
+enum IOResult: Equatable {
+  case moved(Int)
+  /// End of file; reads only.
+  case ended
+  case wouldBlock
+  /// The kernel's error number.
+  case failed(CInt)
+}
+
+/// Non-blocking reads and writes, with the meaning of their results decided once.
+enum RawIO {
+  static func read(_ raw: CInt, _ room: UnsafeMutableRawBufferPointer) -> IOResult {
+    result(ofRead: true) { recv(raw, room.baseAddress, room.count, 0) }
+  }
+
+  static func write(_ raw: CInt, _ bytes: UnsafeRawBufferPointer) -> IOResult {
+    result(ofRead: false) { send(raw, bytes.baseAddress, bytes.count, CInt(MSG_NOSIGNAL)) }
+  }
+
+  /// Several pieces at once. At most 1024 (IOV_MAX).
+  static func write(_ raw: CInt, _ pieces: inout [iovec]) -> IOResult {
+    pieces.withUnsafeMutableBufferPointer { pieces in
+      var message = msghdr()
+      message.msg_iov = pieces.baseAddress
+      message.msg_iovlen = pieces.count
+      return result(ofRead: false) { sendmsg(raw, &message, CInt(MSG_NOSIGNAL)) }
+    }
+  }
+
+  static func splice(from: CInt, to: CInt, _ count: Int, endMeansEnd: Bool) -> IOResult {
+    result(ofRead: endMeansEnd) { ambient_splice(from, to, count) }
+  }
+
+  private static func result(ofRead: Bool, _ call: () -> Int) -> IOResult {
+    while true {
+      let count = call()
+      if count > 0 { return .moved(count) }
+      if count == 0 { return ofRead ? .ended : .moved(0) }
+      switch errno {
+      case EINTR: continue
+      case EAGAIN: return .wouldBlock
+      default: return .failed(errno)
+      }
+    }
+  }
+}

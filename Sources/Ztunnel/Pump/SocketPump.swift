@@ -1,0 +1,104 @@
+import Glibc
+import Linux
+
+/// Moves bytes between two TCP sockets, both ways, until both have ended (datapath.md §14). A reset of one is a reset of
+/// the other.
+final class SocketPump {
+  private let client: SharedDescriptor
+  private let upstream: SharedDescriptor
+  private let loop: EventLoop
+  private let scratch: UnsafeMutableRawBufferPointer
+  private let up: CopyDirection
+  private let down: CopyDirection
+  private var watches: [Watch] = []
+  private var completion: ((PumpOutcome) -> Void)?
+  private var turnScheduled = false
+
+  /// `scratch` is the loop's: it is used within one call at a time.
+  init(
+    client: SharedDescriptor, upstream: SharedDescriptor, loop: EventLoop, scratch: UnsafeMutableRawBufferPointer
+  ) {
+    self.client = client
+    self.upstream = upstream
+    self.loop = loop
+    self.scratch = scratch
+    up = CopyDirection(from: client.raw, to: upstream.raw)
+    down = CopyDirection(from: upstream.raw, to: client.raw)
+  }
+
+  /// Moves bytes until it is over. Call it once, on the loop.
+  func run() async -> PumpOutcome {
+    await withUnsafeContinuation { (continuation: UnsafeContinuation<PumpOutcome, Never>) in
+      completion = { continuation.resume(returning: $0) }
+      do throws(SystemError) {
+        try watch(client, reads: up, writes: down)
+        try watch(upstream, reads: down, writes: up)
+      } catch {
+        abort(.system(error))
+        return
+      }
+      turn()
+    }
+  }
+
+  /// Ends both sides at once with a reset.
+  func abort(_ reason: ProxyError) {
+    finish(reason, reset: true)
+  }
+
+  private func watch(_ socket: SharedDescriptor, reads: CopyDirection, writes: CopyDirection) throws(SystemError) {
+    let watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed], mode: .edge) {
+      [unowned self] events in
+      if !events.isDisjoint(with: [.readable, .peerClosed, .hangUp, .error]) { reads.readable = true }
+      if !events.isDisjoint(with: [.peerClosed, .hangUp, .error]) { reads.sourceClosed = true }
+      if !events.isDisjoint(with: [.writable, .error]) { writes.writable = true }
+      if events.contains(.error), let number = TCPSocket.pendingError(socket.raw) {
+        failed(number, whileReading: true, direction: reads)
+        return
+      }
+      turn()
+    }
+    watches.append(watch)
+  }
+
+  private func turn() {
+    guard completion != nil else { return }
+    var steps: [CopyDirection.Step] = []
+    for direction in [up, down] {
+      let step = direction.advance(scratch)
+      if case .failed(let number, let whileReading) = step {
+        failed(number, whileReading: whileReading, direction: direction)
+        return
+      }
+      steps.append(step)
+    }
+    if steps.allSatisfy({ $0 == .finished }) {
+      finish(nil, reset: false)
+    } else if steps.contains(.more), !turnScheduled {
+      turnScheduled = true
+      loop.afterEvents { [weak self] in
+        guard let self else { return }
+        turnScheduled = false
+        turn()
+      }
+    }
+  }
+
+  private func failed(_ number: CInt, whileReading: Bool, direction: CopyDirection) {
+    let isReset = [ECONNRESET, EPIPE, ENOTCONN].contains(number)
+    let text = SystemError(whileReading ? "recv" : "send", number).summary
+    finish(isReset ? nil : direction === up ? .send(text) : .receive(text), reset: true)
+  }
+
+  private func finish(_ failure: ProxyError?, reset: Bool) {
+    guard let completion else { return }
+    self.completion = nil
+    for watch in watches { watch.cancel() }
+    watches = []
+    if reset {
+      TCPSocket.setResetOnClose(client.raw)
+      TCPSocket.setResetOnClose(upstream.raw)
+    }
+    completion(PumpOutcome(fromClient: up.moved, toClient: down.moved, failure: failure))
+  }
+}

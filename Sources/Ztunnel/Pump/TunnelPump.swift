@@ -1,0 +1,233 @@
+import Glibc
+import HTTP2
+import Linux
+
+/// Moves bytes between a TCP socket and an HTTP/2 stream, both ways, until both have ended (hbone.md §9).
+///
+/// Bytes from the socket are read straight into the frame that carries them; bytes from the stream are written
+/// straight out of the decryption buffer, and only what the socket does not take is kept. The peer gets its credit
+/// back as the socket drains, so that at most one stream window is ever held.
+///
+/// A reset on one side is a reset on the other: an application must be able to tell a broken connection from an end.
+final class TunnelPump: HTTP2StreamHandler {
+  private let stream: HTTP2Stream
+  private let socket: SharedDescriptor
+  private let side: PumpSide
+  private let loop: EventLoop
+  private var watch: Watch?
+  private var completion: ((PumpOutcome) -> Void)?
+
+  private var readable = true
+  private var writable = true
+  private var peerClosed = false
+  private var socketEnded = false
+  private var streamEnded = false
+  private var streamOver = false
+  private var isShutDown = false
+  private var pending = PendingBytes()
+  private var gathered: [iovec] = []
+  private var gatheredCount = 0
+  private var fromSocket: UInt64 = 0
+  private var toSocket: UInt64 = 0
+
+  /// Pieces written at once, below the kernel's limit of 1024.
+  private static let mostPieces = 256
+
+  init(_ stream: HTTP2Stream, _ socket: SharedDescriptor, socketIs side: PumpSide, loop: EventLoop) {
+    self.stream = stream
+    self.socket = socket
+    self.side = side
+    self.loop = loop
+  }
+
+  /// Moves bytes until it is over. Call it once, on the loop.
+  func run() async -> PumpOutcome {
+    await withUnsafeContinuation { (continuation: UnsafeContinuation<PumpOutcome, Never>) in
+      completion = { continuation.resume(returning: $0) }
+      do throws(SystemError) {
+        watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed], mode: .edge) {
+          [unowned self] in handle($0)
+        }
+      } catch {
+        abort(.system(error))
+        return
+      }
+      stream.handler = self
+      stream.resumeSending()
+    }
+  }
+
+  /// Ends both sides at once with a reset.
+  func abort(_ reason: ProxyError) {
+    finish(reason, reset: true)
+  }
+
+  // MARK: The socket
+
+  private func handle(_ events: ReadyEvents) {
+    if !events.isDisjoint(with: [.peerClosed, .hangUp, .error]) { peerClosed = true }
+    if events.contains(.error), let number = TCPSocket.pendingError(socket.raw) {
+      // Not left to the next read: with the stream's window used up there would be none.
+      failed(number, whileReading: true)
+      return
+    }
+    if !events.isDisjoint(with: [.readable, .peerClosed, .hangUp]) {
+      readable = true
+      if !socketEnded { stream.resumeSending() }
+    }
+    if events.contains(.writable), !writable {
+      writable = true
+      drain()
+    }
+  }
+
+  func streamSupply(_ room: UnsafeMutableRawBufferPointer) -> HTTP2Supply {
+    guard readable, !socketEnded else { return .nothingYet }
+    switch RawIO.read(socket.raw, room) {
+    case .moved(let count):
+      fromSocket += UInt64(count)
+      // With edge triggering a short read has emptied the socket, unless its end is still to be read.
+      if count < room.count, !peerClosed { readable = false }
+      return .bytes(count)
+    case .ended:
+      socketEnded = true
+      finishIfOver()
+      return .end
+    case .wouldBlock:
+      readable = false
+      return .nothingYet
+    case .failed(let number):
+      failed(number, whileReading: true)
+      return .nothingYet
+    }
+  }
+
+  private func failed(_ number: CInt, whileReading: Bool) {
+    let isReset = [ECONNRESET, EPIPE, ENOTCONN].contains(number)
+    let towardsUpstream = whileReading == (side == .client)
+    let error = SystemError(whileReading ? "recv" : "send", number)
+    finish(isReset ? nil : towardsUpstream ? .send(error.summary) : .receive(error.summary), reset: true)
+  }
+
+  // MARK: The stream
+
+  func streamReceived(_ chunk: UnsafeRawBufferPointer) {
+    if !pending.isEmpty || !writable {
+      pending.append(chunk)
+      return
+    }
+    gathered.append(iovec(iov_base: UnsafeMutableRawPointer(mutating: chunk.baseAddress), iov_len: chunk.count))
+    gatheredCount += chunk.count
+    if gathered.count == Self.mostPieces { writeGathered() }
+  }
+
+  func streamReceivedEnd() { streamEnded = true }
+
+  func streamRoundEnded() {
+    if !gathered.isEmpty { writeGathered() }
+    shutDownIfDrained()
+  }
+
+  private func writeGathered() {
+    let result = RawIO.write(socket.raw, &gathered)
+    var written = 0
+    switch result {
+    case .moved(let count): written = count
+    case .wouldBlock, .ended: break
+    case .failed(let number):
+      gathered.removeAll(keepingCapacity: true)
+      gatheredCount = 0
+      failed(number, whileReading: false)
+      return
+    }
+    if written < gatheredCount {
+      writable = false
+      var skip = written
+      for piece in gathered {
+        if skip >= piece.iov_len {
+          skip -= piece.iov_len
+          continue
+        }
+        let bytes = UnsafeRawBufferPointer(start: piece.iov_base, count: piece.iov_len)
+        pending.append(UnsafeRawBufferPointer(rebasing: bytes[skip...]))
+        skip = 0
+      }
+    }
+    gathered.removeAll(keepingCapacity: true)
+    gatheredCount = 0
+    wrote(written)
+  }
+
+  private func drain() {
+    while !pending.isEmpty {
+      switch pending.withBytes({ RawIO.write(socket.raw, $0) }) {
+      case .moved(let count):
+        pending.removeFirst(count)
+        wrote(count)
+      case .wouldBlock, .ended:
+        writable = false
+        return
+      case .failed(let number):
+        failed(number, whileReading: false)
+        return
+      }
+    }
+    shutDownIfDrained()
+  }
+
+  private func wrote(_ count: Int) {
+    guard count > 0 else { return }
+    toSocket += UInt64(count)
+    stream.consume(count)
+  }
+
+  private func shutDownIfDrained() {
+    guard streamEnded, pending.isEmpty, !isShutDown, completion != nil else { return }
+    isShutDown = true
+    TCPSocket.shutdownWrite(socket.raw)
+    finishIfOver()
+  }
+
+  func streamClosed(_ end: HTTP2StreamEnd) {
+    streamOver = true
+    switch end {
+    case .complete: break
+    case .reset(.noError):
+      // The peer wants no more and has no more: an end of both directions (hbone.md §9).
+      streamEnded = true
+      socketEnded = true
+    case .reset(.cancel), .reset(.connectError), .reset(.streamClosed):
+      // The application behind the peer reset its connection, or the peer ended it on purpose.
+      finish(nil, reset: true)
+      return
+    case .reset(let code):
+      finish(side == .client ? .receive("stream reset: \(code)") : .send("stream reset: \(code)"), reset: true)
+      return
+    case .connectionLost(let error):
+      finish(side == .client ? .receive(error.summary) : .send(error.summary), reset: true)
+      return
+    }
+    shutDownIfDrained()
+    finishIfOver()
+  }
+
+  // MARK: The end
+
+  private func finishIfOver() {
+    if streamOver, socketEnded, isShutDown { finish(nil, reset: false) }
+  }
+
+  private func finish(_ failure: ProxyError?, reset: Bool) {
+    guard let completion else { return }
+    self.completion = nil
+    watch?.cancel()
+    watch = nil
+    if reset { TCPSocket.setResetOnClose(socket.raw) }
+    if !streamOver { stream.reset(failure == nil ? .connectError : .cancel) }
+    pending = PendingBytes()
+    completion(
+      PumpOutcome(
+        fromClient: side == .client ? fromSocket : toSocket, toClient: side == .client ? toSocket : fromSocket,
+        failure: failure))
+  }
+}

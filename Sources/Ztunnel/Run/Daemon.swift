@@ -1,0 +1,130 @@
+import Glibc
+import Identity
+import Linux
+import Logging
+import Mesh
+import Telemetry
+import ZDS
+
+/// The parts of the running proxy and how they hang together (lifecycle.md §2, §6). Belongs to the control loop.
+final class Daemon {
+  private let configuration: ZtunnelConfiguration
+  private let certificates: CertificateStore
+  private let control: EventLoop
+  private let logger = Logger(label: "ztunnel::app")
+  private let workers: [WorkerHandle]
+  private let meshSource: MeshFileSource
+  private let publisher: MeshPublisher
+  private let readiness: Readiness
+  private let pods: PodHost
+  private let client: ZDSClient
+  private var signals: SignalSource?
+  private var stopping = false
+
+  /// Reads the mesh and starts the workers; nothing is served yet. Throws a `CodedError`.
+  init(
+    configuration: ZtunnelConfiguration, certificates: CertificateStore, log: LogPipeline, socketPath: UnixSocketPath,
+    control: EventLoop
+  ) throws {
+    self.configuration = configuration
+    self.certificates = certificates
+    self.control = control
+    let settings = MeshSettings(
+      network: configuration.network, localNode: configuration.nodeName,
+      isSOCKS5Enabled: configuration.socks5Enabled,
+      reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel)
+    let publisher = MeshPublisher(
+      certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"))
+    self.publisher = publisher
+    meshSource = try MeshFileSource(
+      configuration.localMesh ?? .inline(""), settings: settings, on: control,
+      log: Logger(label: "ztunnel::state"), publish: { publisher.publish($0, $1) })
+    let context = WorkerContext(
+      configuration: configuration, certificates: certificates, accessLog: log.accessLog,
+      logger: Logger(label: "ztunnel::proxy"))
+    let mesh = meshSource.snapshot
+    workers = try (0..<configuration.workerThreads).map {
+      try WorkerHandle(index: $0, context: context, mesh: mesh)
+    }
+    publisher.workers = workers
+    let readiness = Readiness(logger: logger)
+    self.readiness = readiness
+    pods = PodHost(
+      loop: control, workers: workers, configuration: configuration, logger: Logger(label: "ztunnel::inpod"),
+      readinessChanged: { readiness.changed(to: $0) })
+    client = ZDSClient(path: socketPath, on: control, handler: pods)
+  }
+
+  /// Starts to serve. On the control loop.
+  func start() {
+    do throws(SystemError) {
+      signals = try SignalSource([SIGTERM, SIGINT], on: control) { [unowned self] in received(signal: $0) }
+    } catch {
+      logger.critical("signals cannot be taken", metadata: ["error": "\(error)"])
+      control.stop()
+      return
+    }
+    meshSource.start()
+    control.spawn { [client] in await client.run() }
+  }
+
+  private func received(signal: CInt) {
+    if stopping {
+      // The second one means now. What is cut is in the log of its own accord: the kernel resets it.
+      logger.warning("ending at once", metadata: ["signal": "\(signal)"])
+      if signal == SIGINT { control.stop() }
+      return
+    }
+    stopping = true
+    logger.info(
+      "shutting down: listeners close, connections run on until they end or the deadline",
+      metadata: ["signal": "\(signal)", "deadline": "\(configuration.terminationDeadline)"])
+    ServiceNotifier.stopping()
+    client.stop()
+    meshSource.stop()
+    control.spawn { [self] in
+      await pods.shutDown()
+      logger.info("stopped")
+      control.stop()
+    }
+  }
+}
+
+/// Gives a new state of the mesh to all who use it.
+final class MeshPublisher {
+  var workers: [WorkerHandle] = []
+  private let certificates: CertificateStore?
+  private let logger: Logger
+
+  /// Without `certificates` none are fetched ahead: there is no telling which workloads are this node's.
+  init(certificates: CertificateStore?, logger: Logger) {
+    self.certificates = certificates
+    self.logger = logger
+  }
+
+  func publish(_ mesh: MeshSnapshot, _ delta: MeshDelta) {
+    for worker in workers { worker.post { $0.update(mesh, delta) } }
+    for identity in delta.addedLocalIdentities { certificates?.prefetch(identity) }
+    for identity in delta.removedLocalIdentities { certificates?.forget(identity) }
+  }
+}
+
+/// Says when the proxy becomes ready and when it stops being so.
+final class Readiness {
+  private let logger: Logger
+  private var wasReady = false
+
+  init(logger: Logger) { self.logger = logger }
+
+  func changed(to ready: Bool) {
+    if ready {
+      if !wasReady { ServiceNotifier.ready() }
+      wasReady = true
+      ServiceNotifier.status("ready")
+      logger.info("ready")
+    } else {
+      ServiceNotifier.status("not ready: workload proxy manager")
+      logger.info("not ready", metadata: ["pending": "workload proxy manager"])
+    }
+  }
+}

@@ -1,0 +1,80 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("A running process", .timeLimit(.minutes(1)))
+struct RunningProcessTests {
+  @Test("shows its lines while it runs")
+  func lines() throws {
+    let process = try RunningProcess(["sh", "-c", "echo one; echo two >&2; echo part; sleep 100"])
+    defer { process.kill() }
+    #expect(process.waitForLine(containing: "two") == "two")
+    #expect(process.waitForLine(containing: "part") == "part")
+    #expect(process.isRunning)
+    #expect(process.waitForLine(containing: "three", within: .milliseconds(50)) == nil)
+  }
+
+  @Test("is not waited for once it has ended without the line")
+  func endWithoutLine() throws {
+    let process = try RunningProcess(["true"])
+    let start = ContinuousClock.now
+    #expect(process.waitForLine(containing: "never", within: .seconds(30)) == nil)
+    #expect(ContinuousClock.now - start < .seconds(10))
+  }
+
+  @Test("takes its children with it when killed")
+  func group() throws {
+    let process = try RunningProcess(["sh", "-c", "sleep 100 & echo child $!; wait"])
+    let line = try #require(process.waitForLine(containing: "child "))
+    let child = try #require(pid_t(line.dropFirst(6)))
+    process.kill()
+    #expect(process.waitForExit(within: .seconds(5)) == 128 + SIGKILL)
+    #expect(eventually { kill(child, 0) == -1 || isZombie(child) })
+  }
+
+  @Test("ends by itself when asked to, and is killed when it will not")
+  func terminate() throws {
+    let polite = try RunningProcess(["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"])
+    #expect(polite.waitForLine(containing: "ready") != nil)
+    #expect(polite.terminate() == 7)
+    let stubborn = try RunningProcess(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.01; done"])
+    #expect(stubborn.waitForLine(containing: "ready") != nil)
+    #expect(stubborn.terminate(grace: .milliseconds(50)) == 128 + SIGKILL)
+  }
+
+  @Test("gets its input and added environment")
+  func inputAndEnvironment() throws {
+    let process = try RunningProcess(
+      ["sh", "-c", "cat; echo $ADDED"], input: "given ", environment: ["ADDED": "value"])
+    #expect(process.waitForExit(within: .seconds(5)) == 0)
+    #expect(process.output == "given value\n")
+  }
+
+  @Test("says which command is missing")
+  func missing() {
+    #expect(throws: CommandError.self) { try RunningProcess(["no-such-command-anywhere"]) }
+  }
+
+  private func isZombie(_ pid: pid_t) -> Bool {
+    (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8))?.contains(") Z ") ?? true
+  }
+}
+
+@Suite("What the machine offers")
+struct RequirementTests {
+  @Test("is found or has a reason")
+  func command() {
+    #expect(Requirement.command("sh").isMet)
+    let missing = Requirement.command("no-such-command")
+    #expect(!missing.isMet)
+    #expect(missing.reason == "needs the command no-such-command")
+    #expect(!Requirement.python("no_such_module").isMet)
+  }
+
+  @Test("includes the package's own executables", arguments: ["ztunnel", "node-agent"])
+  func products(name: String) throws {
+    let path = try #require(BuiltProduct.path(name))
+    #expect(path.contains("/.build"))
+    #expect(BuiltProduct.path("no-such-product") == nil)
+  }
+}

@@ -1,0 +1,194 @@
+import CLinux
+import Glibc
+import Linux
+import Testing
+
+@testable import ZDS
+
+/// A connected pair; the first end is the one under test, the second plays the peer.
+private func pair() throws -> (PacketSocket, PacketSocket) {
+  var raw: [CInt] = [-1, -1]
+  try system("socketpair") { socketpair(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0, &raw) }
+  let first = try PacketSocket(adopting: Descriptor(owning: raw[0]))
+  return (first, try PacketSocket(adopting: Descriptor(owning: raw[1])))
+}
+
+/// Sends a packet with `count` copies of a fresh eventfd, the way a faulty or hostile peer could.
+private func sendDescriptors(_ count: Int, on socket: PacketSocket, bytes: [UInt8] = [1]) throws {
+  let passed = Descriptor(owning: try system("eventfd") { eventfd(0, CInt(EFD_CLOEXEC)) })
+  let raw = passed.raw
+  let space = 16 + (count * 4 + 7) / 8 * 8
+  var control = [UInt8](repeating: 0, count: space)
+  control.withUnsafeMutableBytes {
+    $0.storeBytes(of: UInt(16 + count * 4), as: UInt.self)
+    $0.storeBytes(of: SOL_SOCKET, toByteOffset: 8, as: CInt.self)
+    $0.storeBytes(of: CInt(SCM_RIGHTS), toByteOffset: 12, as: CInt.self)
+    for index in 0..<count { $0.storeBytes(of: raw, toByteOffset: 16 + index * 4, as: CInt.self) }
+  }
+  var bytes = bytes
+  let sent = bytes.withUnsafeMutableBytes { bytes in
+    control.withUnsafeMutableBytes { control in
+      var part = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
+      return withUnsafeMutablePointer(to: &part) { part in
+        var message = msghdr()
+        message.msg_iov = part
+        message.msg_iovlen = 1
+        message.msg_control = control.baseAddress
+        message.msg_controllen = control.count
+        return sendmsg(socket.descriptor.raw, &message, 0)
+      }
+    }
+  }
+  #expect(sent == bytes.count)
+}
+
+/// Whether a descriptor of this process still refers to an eventfd that this test's peers made. Counting those of one
+/// kind keeps other tests, which open sockets at the same time, out of the count.
+private func openEventDescriptors() -> Int {
+  guard let directory = opendir("/proc/self/fd") else { return -1 }
+  defer { closedir(directory) }
+  var count = 0
+  while let entry = readdir(directory) {
+    let name = withUnsafePointer(to: &entry.pointee.d_name) {
+      $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+    }
+    var target = [CChar](repeating: 0, count: 256)
+    let length = readlink("/proc/self/fd/\(name)", &target, target.count - 1)
+    if length > 0, String(decoding: target.prefix(length).map(UInt8.init(bitPattern:)), as: UTF8.self)
+      .hasPrefix("anon_inode:[eventfd]") { count += 1 }
+  }
+  return count
+}
+
+@Suite("ZDS packets", .serialized)
+struct PacketSocketTests {
+  func read(_ socket: PacketSocket) throws -> String {
+    switch try socket.receive() {
+    case .nothing: "nothing"
+    case .endOfFile: "end"
+    case .packet(let bytes, let descriptor):
+      "\(bytes.count) bytes, \(descriptor == nil ? "no descriptor" : "a descriptor")"
+    }
+  }
+
+  @Test("a packet is a message: two sends are two receives")
+  func boundaries() throws {
+    let (here, there) = try pair()
+    try there.send([1, 2])
+    try there.send([3])
+    #expect(try read(here) == "2 bytes, no descriptor")
+    #expect(try read(here) == "1 bytes, no descriptor")
+    #expect(try read(here) == "nothing")
+  }
+
+  @Test("a packet may have 1024 bytes and no more, sent or received")
+  func lengths() throws {
+    let (here, there) = try pair()
+    try there.send([UInt8](repeating: 1, count: 1024))
+    #expect(try read(here) == "1024 bytes, no descriptor")
+    #expect(throws: ZDSError.messageTooLong(bytes: 1025)) { try there.send([UInt8](repeating: 1, count: 1025)) }
+    let long = [UInt8](repeating: 1, count: 1025)
+    #expect(send(there.descriptor.raw, long, long.count, 0) == long.count)
+    #expect(throws: ZDSError.truncatedPacket) { _ = try here.receive() }
+  }
+
+  @Test("the end of the peer is the end of the file, and a send to it says so")
+  func endOfFile() throws {
+    let (here, there) = try pair()
+    there.shutDown()
+    #expect(try read(here) == "end")
+    #expect(throws: ZDSError.closedByPeer) { try here.send([1]) }
+  }
+
+  @Test("an empty packet is the end of the file")
+  func emptyPacket() throws {
+    let (here, there) = try pair()
+    #expect(send(there.descriptor.raw, nil, 0, 0) == 0)
+    #expect(try read(here) == "end")
+  }
+
+  @Test("one descriptor is handed over, close-on-exec, and closed with its owner")
+  func oneDescriptor() throws {
+    let before = openEventDescriptors()
+    do {
+      let (here, there) = try pair()
+      try sendDescriptors(1, on: there)
+      guard case .packet(_, .some(let descriptor)) = try here.receive() else {
+        Issue.record("no descriptor")
+        return
+      }
+      #expect(fcntl(descriptor.raw, F_GETFD) & FD_CLOEXEC != 0)
+      #expect(openEventDescriptors() == before + 1)
+    }
+    #expect(openEventDescriptors() == before)
+  }
+
+  @Test("surplus descriptors fail the packet and are all closed", arguments: [2, 3, 17, 253])
+  func surplus(count: Int) throws {
+    let (here, there) = try pair()
+    let before = openEventDescriptors()
+    try sendDescriptors(count, on: there)
+    #expect(throws: ZDSError.unexpectedDescriptors(count: count)) { _ = try here.receive() }
+    #expect(openEventDescriptors() == before)
+  }
+
+  @Test("a descriptor with a truncated packet, or with an empty one, is closed", arguments: [0, 1500])
+  func descriptorsOfBadPackets(length: Int) throws {
+    let (here, there) = try pair()
+    let before = openEventDescriptors()
+    try sendDescriptors(1, on: there, bytes: [UInt8](repeating: 1, count: length))
+    do { #expect(try read(here) == "end") } catch { #expect(error as? ZDSError == .truncatedPacket) }
+    #expect(openEventDescriptors() == before)
+  }
+
+  @Test("a peer that does not read is an error, not a wait")
+  func fullBuffer() throws {
+    let (here, _there) = try pair()
+    var error: ZDSError?
+    for _ in 0..<10_000 where error == nil {
+      do throws(ZDSError) { try here.send([UInt8](repeating: 1, count: 1024)) } catch let thrown { error = thrown }
+    }
+    #expect(error == .peerNotReading)
+    withExtendedLifetime(_there) {}
+  }
+
+  static let add: [UInt8] = (try? ZDSRequest.add(uid("u1"), someInfo).encoded()) ?? []
+
+  @Test("an add without a descriptor is refused")
+  func addWithoutDescriptor() throws {
+    #expect(throws: ZDSError.descriptorMissing) { _ = try ZDSClient.instruction(Self.add, nil) }
+  }
+
+  @Test("anything else with a descriptor is refused, and the descriptor is closed",
+    arguments: [ZDSRequest.keep(uid("u1")), .delete(uid("u1")), .snapshotSent])
+  func unexpectedDescriptor(request: ZDSRequest) throws {
+    let before = openEventDescriptors()
+    let bytes = try request.encoded()
+    #expect(throws: ZDSError.unexpectedDescriptors(count: 1)) {
+      try ZDSClient.instruction(bytes, Descriptor(owning: eventfd(0, CInt(EFD_CLOEXEC))))
+    }
+    #expect(openEventDescriptors() == before)
+  }
+
+  @Test("an add with something that is no network namespace names it")
+  func wrongDescriptor() throws {
+    let before = openEventDescriptors()
+    let event = Descriptor(owning: eventfd(0, CInt(EFD_CLOEXEC)))
+    guard case .addWithoutNamespace(_, .notANetworkNamespace) = try ZDSClient.instruction(Self.add, event) else {
+      Issue.record("the eventfd was taken for a namespace")
+      return
+    }
+    #expect(openEventDescriptors() == before)
+  }
+
+  @Test("an add with a network namespace has its identity")
+  func rightDescriptor() throws {
+    let descriptor = try Descriptor.open("/proc/self/ns/net", O_RDONLY)
+    guard case .add(_, let info, let namespace) = try ZDSClient.instruction(Self.add, descriptor) else {
+      Issue.record("the namespace was refused")
+      return
+    }
+    #expect(info == someInfo)
+    #expect(namespace.identity == (try NetworkNamespace(path: "/proc/self/ns/net")).identity)
+  }
+}
