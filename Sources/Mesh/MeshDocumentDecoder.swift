@@ -134,7 +134,10 @@ struct MeshDocumentDecoder {
   private func applicationTunnel(_ value: DocumentValue) -> Workload.ApplicationTunnel? {
     guard var fields = value.fields() else { return nil }
     defer { fields.finish() }
-    guard let wire = fields.required("protocol")?.choice([("NONE", Workload.ApplicationTunnel.Wire.none), ("PROXY", .proxy)])
+    guard
+      let wire = fields.required("protocol")?.choice([
+        ("NONE", Workload.ApplicationTunnel.Wire.none), ("PROXY", .proxy),
+      ])
     else { return nil }
     return Workload.ApplicationTunnel(wire, port: fields.optional("port")?.integer(in: 1...UInt16.max))
   }

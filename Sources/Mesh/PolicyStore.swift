@@ -49,10 +49,19 @@ struct PolicyStore: Sendable {
         unknown = unknown ?? key
         continue
       }
-      listed.insert(policy)
+      // What applies by its scope is in one of the other groups, and once is enough.
+      if !applies(byScope: policy.source, to: workload), !listed.contains(policy) { listed.insert(policy) }
     }
     return ApplicablePolicies(
       groups: (global, byNamespace[workload.namespace] ?? PolicyGroup(), listed), firstUnknown: unknown)
+  }
+
+  private func applies(byScope policy: AuthorizationPolicy, to workload: Workload) -> Bool {
+    switch policy.scope {
+    case .global: true
+    case .namespace: policy.namespace == workload.namespace
+    case .workloadSelector: false
+    }
   }
 }
 
@@ -70,6 +79,10 @@ struct PolicyGroup: Sendable {
     let list = Self.list(of: policy)
     let index = self[keyPath: list].firstIndex { policy.key < $0.key } ?? self[keyPath: list].endIndex
     self[keyPath: list].insert(policy, at: index)
+  }
+
+  func contains(_ policy: CompiledPolicy) -> Bool {
+    self[keyPath: Self.list(of: policy)].contains { $0 === policy }
   }
 
   mutating func remove(_ policy: CompiledPolicy) {

@@ -35,9 +35,11 @@ import Testing
     #expect(parsed?.text == workload.baggage)
   }
 
-  @Test("a value that would break out of its field is left out", arguments: ["a,b", "a=b", "a\r\nx: y", "\u{e9}", "a\0"])
+  @Test(
+    "a value that would break out of its field is left out", arguments: ["a,b", "a=b", "a\r\nx: y", "\u{e9}", "a\0"])
   func unsafe(_ value: String) {
-    #expect(Workload(.pod("x") { $0.canonicalName = value }).baggage == "k8s.cluster.name=Kubernetes,k8s.namespace.name=shop")
+    #expect(
+      Workload(.pod("x") { $0.canonicalName = value }).baggage == "k8s.cluster.name=Kubernetes,k8s.namespace.name=shop")
   }
 
   @Test("parsing keeps what is between the first two equals signs, and the last of duplicates")
@@ -55,7 +57,8 @@ import Testing
     #expect(baggage.namespace == nil)
   }
 
-  @Test("one line that is not visible ASCII spoils all", arguments: ["service.name=\u{e9}", "a=\0", "a=\n", "a=\u{7f}"])
+  @Test(
+    "one line that is not visible ASCII spoils all", arguments: ["service.name=\u{e9}", "a=\0", "a=\n", "a=\u{7f}"])
   func notASCII(_ line: String) {
     #expect(Baggage(headers: ["service.name=x", line]) == nil)
   }

@@ -7,7 +7,8 @@ import Vocabulary
 @Suite struct InboundDecisionTests {
   static func decide(
     _ authority: String, connection: String = "10.0.0.1", settings: MeshSettings = MeshSettings(),
-    local: (inout Workload.Record) -> Void = { _ in }, workloads: [Workload.Record] = [], services: [Service.Record] = []
+    local: (inout Workload.Record) -> Void = { _ in }, workloads: [Workload.Record] = [],
+    services: [Service.Record] = []
   ) -> InboundDecision {
     let pod = Workload.Record.pod("cart", "10.0.0.1", "fd00::1", change: local)
     let snapshot = MeshSnapshot(settings, workloads: [pod] + workloads, services: services)
@@ -43,7 +44,8 @@ import Vocabulary
   }
 
   @Test(
-    "the proxy's own ports are refused", arguments: ["10.0.0.1:15001", "10.0.0.1:15006", "10.0.0.1:15008", "cart.local:80"])
+    "the proxy's own ports are refused",
+    arguments: ["10.0.0.1:15001", "10.0.0.1:15006", "10.0.0.1:15008", "cart.local:80"])
   func reserved(_ authority: String) {
     let service = Service.Record.named("shop/cart.local", ports: [80: 15008])
     let refusal = Self.refusal(Self.decide(authority, services: [service]))
@@ -56,7 +58,9 @@ import Vocabulary
     #expect((Self.refusal(decision) == .selfCall(15080)) == isEnabled)
   }
 
-  @Test("a host name resolves to the workload's own port, else the service's", arguments: ["cart.local:80", "CART.Local:80"])
+  @Test(
+    "a host name resolves to the workload's own port, else the service's",
+    arguments: ["cart.local:80", "CART.Local:80"])
   func hostname(_ authority: String) throws {
     let service = Service.Record.named("shop/cart.local", ports: [80: 8080])
     let shared = try Self.route(Self.decide(authority, services: [service]))
@@ -98,7 +102,11 @@ import Vocabulary
     let elsewhere = Workload.Record.pod("free", "10.0.0.10")
     func decide(_ authority: String) -> InboundDecision {
       Self.decide(
-        authority, local: { $0.hostname = "cart.host"; $0 = $0.serving("shop/cart.local") },
+        authority,
+        local: {
+          $0.hostname = "cart.host"
+          $0 = $0.serving("shop/cart.local")
+        },
         workloads: [pod, elsewhere], services: [own, guarded, weighted])
     }
     for authority in ["10.9.0.1:80", "10.9.0.2:80", "10.0.0.9:80"] {
@@ -124,7 +132,8 @@ import Vocabulary
     let route = try Self.route(Self.decide("10.77.0.1:80", local: { $0.applicationTunnel = tunnel }))
     #expect(route.target == socket("127.0.0.1:15088") && route.policyDestination == socket("10.0.0.1:15088"))
     #expect(route.proxyHeaderDestination == socket("10.77.0.1:80") && route.isFromLoopback)
-    let six = try Self.route(Self.decide("[fd00::1]:80", connection: "fd00::1", local: { $0.applicationTunnel = tunnel }))
+    let six = try Self.route(
+      Self.decide("[fd00::1]:80", connection: "fd00::1", local: { $0.applicationTunnel = tunnel }))
     #expect(six.target == socket("[::1]:15088"))
     let direct = try Self.route(
       Self.decide(

@@ -66,7 +66,9 @@ import Vocabulary
     return counts
   }
 
-  static func pod(_ name: String, _ address: String, change: (inout Workload.Record) -> Void = { _ in }) -> Workload.Record {
+  static func pod(_ name: String, _ address: String, change: (inout Workload.Record) -> Void = { _ in })
+    -> Workload.Record
+  {
     .pod(name, address) {
       $0.network = "n"
       change(&$0)
@@ -85,9 +87,10 @@ import Vocabulary
 
   @Test("capacities as large as they come do not overflow")
   func hugeCapacity() throws {
-    let shares = Self.shares((1...3).map { n in
-      Self.pod("p\(n)", "10.1.0.\(n)") { $0.capacity = .max }
-    })
+    let shares = Self.shares(
+      (1...3).map { n in
+        Self.pod("p\(n)", "10.1.0.\(n)") { $0.capacity = .max }
+      })
     #expect(shares.count == 3)
     for count in shares.values { #expect((1200...1470).contains(count)) }
   }
@@ -99,7 +102,9 @@ import Vocabulary
 
   @Test("strict keeps only candidates that match every preference")
   func strict() {
-    let pods = [Self.pod("near", "10.1.0.1") { $0.node = "node-1" }, Self.pod("far", "10.1.0.2") { $0.node = "node-2" }]
+    let pods = [
+      Self.pod("near", "10.1.0.1") { $0.node = "node-1" }, Self.pod("far", "10.1.0.2") { $0.node = "node-2" },
+    ]
     let balancing = LoadBalancing(preferences: [.node], mode: .strict)
     #expect(Self.shares(pods) { $0.loadBalancing = balancing } == ["near": 4000])
     #expect(Self.shares([pods[1]]) { $0.loadBalancing = balancing } == ["ROUTE_NO_HEALTHY_UPSTREAM": 4000])

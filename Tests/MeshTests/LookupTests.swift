@@ -5,7 +5,8 @@ import Vocabulary
 
 /// services.md §1.1.
 @Suite struct LookupTests {
-  static func record(_ uid: String, hbone: Bool, change: (inout Workload.Record) -> Void = { _ in }) -> Workload.Record {
+  static func record(_ uid: String, hbone: Bool, change: (inout Workload.Record) -> Void = { _ in }) -> Workload.Record
+  {
     var record = Workload.Record(uid: uid)
     record.addresses = [ip("10.0.0.1")]
     record.tunnelProtocol = hbone ? .hbone : .none
@@ -76,8 +77,10 @@ import Vocabulary
     "of several services with a name or address the client's own comes first, then a canonical one",
     arguments: [
       Row(
-        testDescription: "own namespace", services: [service("a", canonical: true), service("b")], client: "b", best: "b"),
-      Row(testDescription: "canonical", services: [service("a"), service("b", canonical: true)], client: "c", best: "b"),
+        testDescription: "own namespace", services: [service("a", canonical: true), service("b")], client: "b",
+        best: "b"),
+      Row(
+        testDescription: "canonical", services: [service("a"), service("b", canonical: true)], client: "c", best: "b"),
       Row(testDescription: "first by namespace", services: [service("b"), service("a")], client: "c", best: "a"),
       Row(
         testDescription: "hidden from others", services: [service("a", visibility: .namespace), service("b")],
@@ -86,7 +89,8 @@ import Vocabulary
         testDescription: "hidden even if canonical", services: [service("a", canonical: true, visibility: .namespace)],
         client: "c", best: nil),
       Row(
-        testDescription: "hidden but one's own", services: [service("a", visibility: .namespace)], client: "a", best: "a"),
+        testDescription: "hidden but one's own", services: [service("a", visibility: .namespace)], client: "a",
+        best: "a"),
       Row(
         testDescription: "visible to nobody in particular", services: [service("a", visibility: .namespace)],
         client: nil, best: "a"),
@@ -101,7 +105,8 @@ import Vocabulary
     "ranges are asked after exact addresses, and the client's own beats a longer prefix",
     arguments: [
       Row(
-        testDescription: "longest prefix", services: [service("a", range: "10.0.0.0/8"), service("b", range: "10.9.0.0/16")],
+        testDescription: "longest prefix",
+        services: [service("a", range: "10.0.0.0/8"), service("b", range: "10.9.0.0/16")],
         client: "c", best: "b"),
       Row(
         testDescription: "own over longest",

@@ -8,7 +8,9 @@ import Vocabulary
   static let settings = MeshSettings(network: "n")
   static let gatewayIdentity = identity("cluster.local/ns/shop/sa/gateway")
 
-  static func pod(_ name: String, _ addresses: String..., change: (inout Workload.Record) -> Void = { _ in }) -> Workload.Record {
+  static func pod(_ name: String, _ addresses: String..., change: (inout Workload.Record) -> Void = { _ in })
+    -> Workload.Record
+  {
     .pod(name) {
       $0.network = "n"
       $0.addresses = addresses.map(ip)
@@ -26,7 +28,8 @@ import Vocabulary
     snapshot(workloads, services).route(from: "web", to: destination)
   }
 
-  static func tunnel(_ decision: OutboundDecision, _ location: SourceLocation = #_sourceLocation) throws -> TunnelRoute {
+  static func tunnel(_ decision: OutboundDecision, _ location: SourceLocation = #_sourceLocation) throws -> TunnelRoute
+  {
     guard case .tunnel(let route) = decision else {
       Issue.record("expected a tunnel, found \(decision)", sourceLocation: location)
       throw RouteRefusal.noHealthyUpstream(socket("0.0.0.0:0"))
@@ -36,7 +39,8 @@ import Vocabulary
 
   // MARK: Addresses
 
-  @Test("the proxy's own ports on loopback are refused", arguments: ["127.0.0.1:15001", "[::1]:15006", "127.9.9.9:15008"])
+  @Test(
+    "the proxy's own ports on loopback are refused", arguments: ["127.0.0.1:15001", "[::1]:15006", "127.9.9.9:15008"])
   func selfCall(_ destination: String) {
     #expect(Self.route(destination) == .refused(.selfCall(socket(destination))))
     #expect(RouteRefusal.selfCall(socket(destination)).summary == "attempted recursive call to ourselves")
@@ -128,7 +132,8 @@ import Vocabulary
       $0.loadBalancing = LoadBalancing(mode: .passthrough)
     }
     let cart = Self.pod("cart", "10.0.0.2").serving("shop/ext.local")
-    #expect(Self.route("10.9.0.1:80", [cart], [service]) == .passthrough(socket("10.9.0.1:80"), service: Service(service)))
+    #expect(
+      Self.route("10.9.0.1:80", [cart], [service]) == .passthrough(socket("10.9.0.1:80"), service: Service(service)))
   }
 
   @Test("a passthrough range goes to the address asked for even if a workload lives there")
@@ -220,7 +225,9 @@ import Vocabulary
   static let waypoint = pod("waypoint", "10.0.0.50").serving("shop/waypoint.local")
   static let waypointService = Service.Record.named("shop/waypoint.local", "n/10.9.0.50", ports: [15008: 15008])
 
-  @Test("a service waypoint gets the untranslated address", arguments: ["shop/waypoint.local", "n/10.9.0.50", "n/10.0.0.50"])
+  @Test(
+    "a service waypoint gets the untranslated address",
+    arguments: ["shop/waypoint.local", "n/10.9.0.50", "n/10.0.0.50"])
   func serviceWaypoint(_ reference: String) throws {
     let reference =
       NetworkAddress(reference) == nil ? GatewayReference.host(reference) : .address(reference)
@@ -268,7 +275,9 @@ import Vocabulary
     let waypoint = Service.Record.named("shop/waypoint.local", "n/10.9.0.50", ports: [15008: 15008]) {
       $0.loadBalancing = LoadBalancing(mode: .passthrough)
     }
-    for (reference, isFound) in [(GatewayReference.host("shop/waypoint.local"), true), (.address("n/10.9.0.50"), false)] {
+    for (reference, isFound) in [
+      (GatewayReference.host("shop/waypoint.local"), true), (.address("n/10.9.0.50"), false),
+    ] {
       let service = Service.Record.named("shop/cart.local", "n/10.9.0.1") { $0.waypoint = reference }
       let decision = Self.route("10.9.0.1:80", [Self.waypoint], [service, waypoint])
       #expect((decision != .refused(.unknownWaypoint(reference))) == isFound)
@@ -398,7 +407,8 @@ import Vocabulary
       $0.networkGateway = .address("far/192.0.2.1")
     }
     let cart = Self.pod("cart", "10.0.0.2") { $0.waypoint = .address("far/172.16.0.9") }
-    #expect(Self.route("10.0.0.2:80", [cart, waypoint, Self.gateway]) == .refused(.noServiceForTarget(socket("10.0.0.2:80"))))
+    #expect(
+      Self.route("10.0.0.2:80", [cart, waypoint, Self.gateway]) == .refused(.noServiceForTarget(socket("10.0.0.2:80"))))
   }
 
   @Test("a gateway named by a service has its port mapped and its names accepted")

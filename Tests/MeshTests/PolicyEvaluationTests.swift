@@ -95,7 +95,16 @@ import Vocabulary
     "converted", .deny, scope: .workloadSelector, rules: [[[.notPrincipal(.presence)], [.notPort(9090)]]])
   static let openButStrict9090 = AuthorizationPolicy.make(
     "converted", .deny, scope: .workloadSelector,
-    rules: [[[.with { $0.principals = .init(excluding: [.presence]); $0.destinationPorts = .init([9090]) }]]])
+    rules: [
+      [
+        [
+          .with {
+            $0.principals = .init(excluding: [.presence])
+            $0.destinationPorts = .init([9090])
+          }
+        ]
+      ]
+    ])
   static let allow8080 = AuthorizationPolicy.make("allow-8080", rules: [[[.port(8080)]]])
 
   struct StrictRow: Sendable, CustomTestStringConvertible {
@@ -152,6 +161,17 @@ import Vocabulary
     let decision = Self.decide([Self.policy("a", .allow, matches: true)], listed: ["shop/x"])
     #expect(decision.rejection == .unknownPolicy("shop/x"))
     #expect(decision.rejection?.summary == "policy shop/x is referenced but unknown")
+  }
+
+  @Test("a policy that applies by its scope and is listed too, or listed twice, is evaluated once")
+  func evaluatedOnce() {
+    let dryRuns = [
+      AuthorizationPolicy.make("g", .deny, scope: .global, isDryRun: true, rules: [[]]),
+      .make("n", .deny, scope: .namespace, isDryRun: true, rules: [[]]),
+      .make("w", .deny, scope: .workloadSelector, isDryRun: true, rules: [[]]),
+    ]
+    let listed = ["shop/g", "shop/n", "shop/w", "shop/w"]
+    #expect(Self.decide(dryRuns, listed: listed).dryRuns.compactMap(\.policy) == ["shop/g", "shop/n", "shop/w"])
   }
 
   @Test("an explicit denial is reported before an unknown policy")

@@ -15,7 +15,8 @@ import Vocabulary
       ("user@cart.local:80", .hostname("cart.local", port: 80)),
       ("user:secret@cart.local:80", .hostname("cart.local", port: 80)),
       ("a@b@cart.local:80", .hostname("cart.local", port: 80)), ("user@10.0.0.1:80", .address(socket("10.0.0.1:80"))),
-      ("*.example.com:443", .hostname("*.example.com", port: 443)), ("under_score:80", .hostname("under_score", port: 80)),
+      ("*.example.com:443", .hostname("*.example.com", port: 443)),
+      ("under_score:80", .hostname("under_score", port: 80)),
       ("1.2.3.4.5:80", .hostname("1.2.3.4.5", port: 80)), ("cart.local:00080", .hostname("cart.local", port: 80)),
     ])
   func understood(_ text: String, _ authority: TunnelAuthority) {
@@ -48,7 +49,9 @@ import Vocabulary
     var random = SeededGenerator(seed: 11)
     let alphabet = Array("0123456789.:[]@abf*-_ \0\u{e9}/".utf8)
     for _ in 0..<20_000 {
-      let bytes = (0..<Int.random(in: 0...24, using: &random)).map { _ in alphabet[Int.random(in: 0..<alphabet.count, using: &random)] }
+      let bytes = (0..<Int.random(in: 0...24, using: &random)).map { _ in
+        alphabet[Int.random(in: 0..<alphabet.count, using: &random)]
+      }
       guard let authority = TunnelAuthority(bytes) else { continue }
       #expect(TunnelAuthority(Array(authority.description.utf8)) == authority)
     }

@@ -44,7 +44,8 @@ import Testing
   @Test("the first byte is the most significant one")
   func byteOrder() {
     #expect(IPAddress(bytes: [10, 0, 0, 7]) == IPAddress("10.0.0.7"))
-    #expect(IPAddress(bytes: [0x20, 1, 0x0d, 0xb8] + [UInt8](repeating: 0, count: 11) + [9]) == IPAddress("2001:db8::9"))
+    #expect(
+      IPAddress(bytes: [0x20, 1, 0x0d, 0xb8] + [UInt8](repeating: 0, count: 11) + [9]) == IPAddress("2001:db8::9"))
   }
 
   @Test(

@@ -6,7 +6,8 @@ import Testing
   @Test(
     "an identity is written as it is read",
     arguments: [
-      "spiffe://cluster.local/ns/shop/sa/cart", "spiffe://td/ns//sa/", "spiffe:///ns//sa/", "spiffe://a.b-c/ns/n.1/sa/s_2",
+      "spiffe://cluster.local/ns/shop/sa/cart", "spiffe://td/ns//sa/", "spiffe:///ns//sa/",
+      "spiffe://a.b-c/ns/n.1/sa/s_2",
       "spiffe://td/ns/n/sa/s%2Fx", "spiffe://td/ns/ns/sa/sa",
     ])
   func roundTrip(_ uri: String) throws {
@@ -26,7 +27,8 @@ import Testing
       "", "spiffe://", "spiffe:/", "spiffe://td", "spiffe://td/ns/shop/sa", "spiffe://td/ns/shop/sa/cart/",
       "spiffe://td/ns/shop/sa/cart/x", "spiffe://td/sa/cart/ns/shop", "spiffe://td/NS/shop/sa/cart",
       "spiffe://td/ns/shop/SA/cart", "SPIFFE://td/ns/shop/sa/cart", " spiffe://td/ns/shop/sa/cart",
-      "https://td/ns/shop/sa/cart", "td/ns/shop/sa/cart", "spiffe:///td/ns/shop/sa/cart", "spiffe://td//ns/shop/sa/cart",
+      "https://td/ns/shop/sa/cart", "td/ns/shop/sa/cart", "spiffe:///td/ns/shop/sa/cart",
+      "spiffe://td//ns/shop/sa/cart",
       "spiffe://td/n%73/shop/sa/cart", "spiffe:// td/ns/shop/sa/cart", "spiffe://td/ns/sh op/sa/cart",
       "spiffe://td/ns/shop/sa/cart\0", "spiffe://td/ns/shop/sa/cart\n", "spiffe://td/ns/shop\0/sa/cart",
       "spiffe://td/ns/shop/sa/\u{212A}art", "spiffe://td/ns/shop/sa/cafe\u{301}", "spiffe://td\u{301}/ns/shop/sa/cart",
