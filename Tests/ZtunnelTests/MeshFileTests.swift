@@ -232,6 +232,9 @@ struct MeshFileReloadTests {
       #expect(await latestError() == "MESH_FILE_INVALID")
       #expect(record.count == 1)
       #expect(record.names == ["cart", "web"])
+      // The same again is no news.
+      try scratch.replace("mesh.yaml", with: "workloads:\n- nonsense: true\n")
+      try await Task.sleep(for: .milliseconds(500))
 
       try scratch.replace("mesh.yaml", with: mesh("cart"))
       #expect(try await soon { record.count == 2 })
