@@ -10,20 +10,25 @@ struct KernelExtensions {
   /// The revisions to write a plan with. Throws ``RedirectionError/extensionMissing(name:family:)``.
   func revisions(for plan: TablePlan) throws(RedirectionError) -> ExtensionRevisions {
     var revisions = ExtensionRevisions()
-    for rule in plan.chains.flatMap(\.rules).map(\.rule) {
-      for match in rule.matches {
-        let needed = ExtensionCodec.encode(match)
-        _ = try newest(of: [needed.revision], needed.name, isTarget: false)
+    let rules = plan.chains.flatMap(\.rules).map(\.rule)
+    for needed in Set(rules.flatMap(\.matches).map { ExtensionCodec.encode($0).identity }) {
+      _ = try newest(of: [needed.revision], needed.name, isTarget: false)
+    }
+    let targets = Set(rules.map(\.target))
+    let changesMarks = targets.contains {
+      switch $0 {
+      case .setConnectionMark, .restoreMark: true
+      default: false
       }
-      switch rule.target {
-      case .setConnectionMark, .restoreMark:
-        revisions.connmarkTarget = try newest(of: [2, 1], Array("CONNMARK".utf8), isTarget: true)
-      case .connectionZone:
-        revisions.connectionTrackingTarget = try newest(of: [2, 1, 0], Array("CT".utf8), isTarget: true)
-      case .redirect:
-        _ = try newest(of: [0], Array("REDIRECT".utf8), isTarget: true)
-      default: break
-      }
+    }
+    if changesMarks {
+      revisions.connmarkTarget = try newest(of: [2, 1], Array("CONNMARK".utf8), isTarget: true)
+    }
+    if targets.contains(where: { if case .connectionZone = $0 { true } else { false } }) {
+      revisions.connectionTrackingTarget = try newest(of: [2, 1, 0], Array("CT".utf8), isTarget: true)
+    }
+    if targets.contains(where: { if case .redirect = $0 { true } else { false } }) {
+      _ = try newest(of: [0], Array("REDIRECT".utf8), isTarget: true)
     }
     return revisions
   }
@@ -36,6 +41,11 @@ struct KernelExtensions {
     }
     throw .extensionMissing(name: name, family: family)
   }
+}
+
+extension OpaqueExtension {
+  /// Name and revision without the data.
+  fileprivate var identity: OpaqueExtension { OpaqueExtension(name: name, revision: revision, data: []) }
 }
 
 /// AF_INET or AF_INET6.

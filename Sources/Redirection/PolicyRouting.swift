@@ -97,10 +97,7 @@ struct PolicyRouting: ~Copyable {
       changed.append("route \(family)")
     }
     // The kernel takes a second copy from writers that do not ask it to refuse one.
-    for _ in 0..<Self.maximumCopies where try countRules(family) > 1 {
-      try require(try session.change(NetlinkMessage.Kind.deleteRule, flags: 0, route.rule), "delete rule", family)
-      if changed.last != "rule \(family)" { changed.append("rule \(family)") }
-    }
+    if try deleteRules(family, downTo: 1) { changed.append("rule \(family)") }
     if try countRules(family) == 0 {
       let number = try session.change(
         NetlinkMessage.Kind.newRule, flags: NetlinkMessage.Flag.create | NetlinkMessage.Flag.exclusive, route.rule)
@@ -115,18 +112,27 @@ struct PolicyRouting: ~Copyable {
     let route = route(family)
     var changed: [String] = []
     // The rule first: without it nothing looks into the table any more.
-    for _ in 0..<Self.maximumCopies where try countRules(family) > 0 {
-      let number = try session.change(NetlinkMessage.Kind.deleteRule, flags: 0, route.rule)
-      if number != ENOENT { try require(number, "delete rule", family) }
-      if changed.isEmpty { changed.append("rule \(family)") }
-    }
-    var removed = false
-    for _ in 0..<Self.maximumCopies where try foundRoutes(family).contains(where: \.isOurs) {
+    if try deleteRules(family, downTo: 0) { changed.append("rule \(family)") }
+    var left = Self.maximumCopies
+    while left > 0, try foundRoutes(family).contains(where: \.isOurs) {
       let number = try session.change(NetlinkMessage.Kind.deleteRoute, flags: 0, route.route)
       if number != ESRCH { try require(number, "delete route", family) }
-      removed = true
+      left -= 1
     }
-    return changed + (removed ? ["route \(family)"] : [])
+    if left < Self.maximumCopies { changed.append("route \(family)") }
+    return changed
+  }
+
+  /// Deletes copies of our rule until `count` are left; false when there were no more to begin with.
+  private mutating func deleteRules(_ family: IPAddress.Family, downTo count: Int) throws(RedirectionError) -> Bool {
+    let rule = route(family).rule
+    var left = Self.maximumCopies
+    while left > 0, try countRules(family) > count {
+      let number = try session.change(NetlinkMessage.Kind.deleteRule, flags: 0, rule)
+      if number != ENOENT { try require(number, "delete rule", family) }
+      left -= 1
+    }
+    return left < Self.maximumCopies
   }
 
   private func require(_ number: CInt, _ call: String, _ family: IPAddress.Family) throws(RedirectionError) {

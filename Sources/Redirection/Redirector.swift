@@ -62,8 +62,9 @@ public struct Redirector: Sendable {
     }
   }
 
-  /// Removes every chain of ours, every jump into one, our route and our rule, of both families. Foreign rules stay. Safe
-  /// to repeat. Throws ``RedirectionError``.
+  /// Removes every chain of ours, every jump into one, our route and our rule, of both families, and proves it by
+  /// reading back. Foreign rules stay. Stops at the first failure, so that nothing captured loses its way back while
+  /// capture is still on; safe to repeat. Throws ``RedirectionError``.
   public func remove(from namespace: NetworkNamespace) throws(RedirectionError) -> RedirectionReport {
     try locked(namespace) { () throws(RedirectionError) in
       let families = try IPv6Support.read().families
@@ -77,6 +78,9 @@ public struct Redirector: Sendable {
         guard name == .nat else { continue }
         for family in families { report.changed += try routing.remove(family) }
       }
+      var leftovers: [RedirectionDeviation] = []
+      for family in families { leftovers += try self.leftovers(family, &routing) }
+      if !leftovers.isEmpty { throw .notProven(leftovers) }
       return report
     }
   }
@@ -120,22 +124,33 @@ public struct Redirector: Sendable {
   ) throws(RedirectionError) -> [RedirectionDeviation] {
     var deviations: [RedirectionDeviation] = []
     for family in support.families {
-      let isWanted = family == .v4 || settings.ipv6
-      let existing = try TableSession.existing(family)
-      let plans =
-        isWanted
-        ? RuleCatalogue(settings: settings, family: family).tables : RuleCatalogue.sweep(family)
-      for plan in plans {
-        let found = existing.contains(plan.table) ? try TableSession.read(plan.table) : nil
-        deviations += TableComparison(plan: plan, found: found).deviations
+      guard family == .v4 || settings.ipv6 else {
+        deviations += try leftovers(family, &routing)
+        continue
       }
-      if !isWanted {
-        deviations += try routing.leftovers(family)
-      } else if support.hasRoutes(family) {
-        deviations += try routing.deviations(family)
-      }
+      deviations += try differences(RuleCatalogue(settings: settings, family: family).tables, family)
+      if support.hasRoutes(family) { deviations += try routing.deviations(family) }
     }
     return deviations
+  }
+
+  /// What is ours in a family that should have nothing of ours.
+  private func leftovers(
+    _ family: IPAddress.Family, _ routing: inout PolicyRouting
+  ) throws(RedirectionError) -> [RedirectionDeviation] {
+    try differences(RuleCatalogue.sweep(family), family) + routing.leftovers(family)
+  }
+
+  private func differences(
+    _ plans: [TablePlan], _ family: IPAddress.Family
+  ) throws(RedirectionError) -> [RedirectionDeviation] {
+    let existing = try TableSession.existing(family)
+    var differences: [RedirectionDeviation] = []
+    for plan in plans {
+      let found = existing.contains(plan.table) ? try TableSession.read(plan.table) : nil
+      differences += TableComparison(plan: plan, found: found).deviations
+    }
+    return differences
   }
 
   private func locked<Result>(

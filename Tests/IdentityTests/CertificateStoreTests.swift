@@ -45,7 +45,7 @@ final class ScriptedAuthority: CertificateAuthority {
   }
 }
 
-@Suite("The store of certificates", .timeLimit(.minutes(1)))
+@Suite("The store of certificates", .timeLimit(.minutes(3)))
 struct CertificateStoreTests {
   let clock = ManualClock()
   let authority: ScriptedAuthority

@@ -138,7 +138,7 @@ struct LocalAuthorityTests {
   func connection() async throws {
     let store = CertificateStore(authority: try LocalAuthority(directory: directory.path))
     let bank = SPIFFEIdentity.account("bank")
-    let deadline = ContinuousClock.now + .seconds(10)
+    let deadline = ContinuousClock.now + .seconds(60)
     let client = try await store.credentials(for: web, until: deadline).context(.client).makeSSL(expecting: [bank])
     let server = try await store.credentials(for: bank, until: deadline).context(.server).makeSSL()
     defer {

@@ -90,9 +90,9 @@ final class ManualClock: StoreClock {
   }
 }
 
-/// Waits until a condition holds, at most ten seconds of real time.
+/// Waits until a condition holds, at most a minute of real time.
 func eventually(_ what: Comment, _ condition: () -> Bool) async throws {
-  for _ in 0..<2000 {
+  for _ in 0..<12000 {
     if condition() { return }
     try await Task.sleep(for: .milliseconds(5))
   }

@@ -28,9 +28,12 @@ struct RedirectorTests {
     let pod = try TestNamespace()
     let settings = Mode(dns: true, interfaces: ["net1"]).settings
     _ = try pod.redirector.apply(settings, in: pod.namespace)
-    // Counters survive where nothing is written.
-    try pod.run("iptables-legacy", "-t", "nat", "-S")
+    // Rules that are written again start counting at zero, so the counters tell.
+    _ = try TestSocket.connected(in: pod, to: SocketAddress(.loopback(.v4), 9))
+    let before = try pod.counted()
+    #expect(before.contains { $0.hasSuffix("-A PREROUTING -j ISTIO_PRERT") && !$0.hasPrefix("[0:0]") })
     #expect(try pod.redirector.apply(settings, in: pod.namespace) == RedirectionReport())
+    #expect(try pod.counted() == before)
     #expect(try pod.redirector.check(settings, in: pod.namespace).isEmpty)
   }
 
@@ -256,6 +259,15 @@ struct ForeignStateTests {
     try pod.ip("-6", "route", "add", "local", "default", "dev", "lo", "table", "100")
     _ = try pod.redirector.apply(settings, in: pod.namespace)
     #expect(try pod.redirector.current(in: pod.namespace) == Redirector.listing(settings))
+  }
+
+  @Test("of ours under a name that is no text is removed too")
+  func binaryName() throws {
+    let pod = try TestNamespace()
+    try pod.run("sh", "-c", "iptables-legacy -t nat -N $(printf 'ISTIO_\\377')")
+    #expect(try pod.redirector.current(in: pod.namespace).contains(":ISTIO_\\xff -\n"))
+    #expect(try pod.redirector.remove(from: pod.namespace).changed == ["nat"])
+    #expect(try pod.saved() == "")
   }
 
   @Test("of our policy rule in two copies is reduced to one")

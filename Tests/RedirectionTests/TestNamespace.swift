@@ -47,6 +47,11 @@ final class TestNamespace: Sendable {
       .filter { $0.contains("\n-A ") || $0.contains(" -\n") || $0.contains(" DROP\n") }.joined()
   }
 
+  /// All IPv4 rules with their counters.
+  func counted() throws -> [Substring] {
+    try run("iptables-legacy-save", "-c").split(separator: "\n").filter { $0.hasPrefix("[") }
+  }
+
   /// Everything a removal must leave as it was.
   func everything() throws -> [String] {
     try [saved("iptables"), saved("ip6tables")]
