@@ -41,7 +41,9 @@ struct DaemonTests {
     try temporary.write(file, to: "web.yaml")
     let process = try RunningProcess(
       [agent, "run", "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path],
-      environment: ["AMBIENT_RECONCILE_INTERVAL": "200ms"])
+      environment: [
+        "AMBIENT_RECONCILE_INTERVAL": "200ms", "AMBIENT_STATE_DIRECTORY": temporary.path + "/state",
+      ])
     defer { process.kill() }
     #expect(process.waitForLine(containing: "accepting ztunnels") != nil)
     func rules(_ arguments: String...) throws -> CommandResult {
@@ -87,18 +89,20 @@ struct DaemonTests {
 
   private func cleanup(of pod: TestNamespace, _ agent: String, _ temporary: TemporaryDirectory) throws {
     try temporary.write("{name: web, namespace: shop, netns: \(pod.path)}\n", to: "web.yaml")
-    let process = try RunningProcess([
-      agent, "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path, "--cleanup-on-exit",
-    ])
+    let process = try RunningProcess(
+      [agent, "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path, "--cleanup-on-exit"],
+      environment: ["AMBIENT_STATE_DIRECTORY": temporary.path + "/state"])
     defer { process.kill() }
     #expect(process.waitForLine(containing: "redirection written") != nil)
     #expect(process.terminate() == 0)
     #expect(try !Command.run([agent, "rules", "--netns", pod.path]).output.contains("ISTIO"))
   }
 
-  @Test("a setting that cannot be used ends the start with its name", arguments: [
-    ["ZTUNNEL_UDS_ADDRESS": ""], ["AMBIENT_IPV6": "maybe"], ["LOG_LEVEL": "=,="],
-  ])
+  @Test(
+    "a setting that cannot be used ends the start with its name",
+    arguments: [
+      ["ZTUNNEL_UDS_ADDRESS": ""], ["AMBIENT_IPV6": "maybe"], ["LOG_LEVEL": "=,="],
+    ])
   func badSettings(environment: [String: String]) throws {
     let agent = try #require(BuiltProduct.path("node-agent"))
     let process = try RunningProcess([agent], environment: environment)
@@ -108,9 +112,11 @@ struct DaemonTests {
     if let name = environment.keys.first, name != "LOG_LEVEL" { #expect(process.errors.contains(name)) }
   }
 
-  @Test("rules of something that is no namespace fail with status 2 and the reason", arguments: [
-    "/run/netns/there-is-none", "/etc/hostname",
-  ])
+  @Test(
+    "rules of something that is no namespace fail with status 2 and the reason",
+    arguments: [
+      "/run/netns/there-is-none", "/etc/hostname",
+    ])
   func rulesOfNothing(path: String) throws {
     let agent = try #require(BuiltProduct.path("node-agent"))
     let result = try Command.run([agent, "rules", "--netns", path])
