@@ -15,6 +15,8 @@ final class Enrolment {
   /// What is known to be in place.
   private struct Actual {
     let namespace: NetworkNamespace
+    /// Where it was found.
+    let location: NamespaceLocation
     var settings: RedirectionSettings?
     /// What ztunnel was told and has acknowledged.
     var announced: WorkloadInfo?
@@ -126,7 +128,7 @@ final class Enrolment {
     if state != .announced { become(.redirecting) }
     let namespace = try await currentNamespace(desired.location)
     try enroller.claim(namespace.identity, for: uid)
-    if actual == nil { actual = Actual(namespace: namespace) }
+    if actual == nil { actual = Actual(namespace: namespace, location: desired.location) }
     try await redirect(enroller.defaults.adjusted(by: desired.annotations), in: namespace)
     if actual?.announced != desired.info {
       do { try await enroller.announcer.add(uid, desired.info, in: namespace) } catch { throw .announcement(error) }
@@ -151,6 +153,8 @@ final class Enrolment {
     logger.info(
       "the namespace was replaced",
       metadata: ["old": "\(actual.namespace.identity)", "new": "\(found.identity)"])
+    // Told to look elsewhere, rather than finding another one in its place: the old one lives on, outside the mesh.
+    if actual.location != location { try await remove(from: actual.namespace) }
     await forgetActual()
     return found
   }

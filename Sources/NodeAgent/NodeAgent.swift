@@ -90,6 +90,7 @@ public final class NodeAgent {
     ServiceNotifier.status("reading \(configuration.workloads)")
     try source.start()
     verifyPeriodically()
+    showLife()
 
     if !signalled { await withCheckedContinuation { end = $0 } }
     ServiceNotifier.stopping()
@@ -129,6 +130,12 @@ public final class NodeAgent {
       self?.enroller.verifyAll()
       self?.verifyPeriodically()
     }
+  }
+
+  /// For a service manager with a watchdog: this thread still makes progress.
+  private func showLife() {
+    ServiceNotifier.alive()
+    _ = loop.schedule(after: .seconds(5)) { [weak self] in self?.showLife() }
   }
 
   private func signalled(by number: CInt) {

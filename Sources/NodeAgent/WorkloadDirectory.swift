@@ -126,8 +126,6 @@ public struct WorkloadDirectory: Sendable {
         files[name] = File(version: version, workloads: lastGood(name), error: error)
       }
     } catch {
-      // Removed after it was listed: the next scan, which the removal itself announces, does not list it.
-      if error.number == ENOENT, files[name] == nil { return }
       let problem = WorkloadFileError(file: path, line: nil, reason: .unreadable(error.reason))
       let never = Version(device: 0, inode: 0, size: -1, modified: 0, changed: 0)
       files[name] = File(version: never, workloads: lastGood(name), error: problem)

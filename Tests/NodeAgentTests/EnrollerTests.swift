@@ -119,6 +119,21 @@ struct EnrollerTests {
     }
   }
 
+  @Test("a workload moved to another namespace by its file leaves the old one without rules")
+  func moved() async throws {
+    try await Scene.play { scene in
+      let old = try scene.namespaces.make("a")
+      try scene.namespaces.make("b")
+      scene.enroller.want([workload("a", at: scene.namespaces.path("a"))])
+      #expect(await scene.settles("a", .announced))
+      scene.journal.clear()
+      scene.enroller.want([workload("a", at: scene.namespaces.path("b"))])
+      #expect(await scene.loop.waitUntil { scene.journal.all.count == 4 })
+      #expect(scene.journal.all == ["unwrite", "delete a", "write", "add a"])
+      #expect(scene.redirection.state.withLock { $0.settings[old] } == nil)
+    }
+  }
+
   @Test("rules that deviate are repaired, and ztunnel is not troubled")
   func drift() async throws {
     try await Scene.play { scene in

@@ -124,6 +124,18 @@ struct WorkloadDirectoryTests {
     #expect(directory.names == ["a"])
   }
 
+  @Test("a link to nothing is a file that cannot be read, not one that is gone")
+  func danglingLink() throws {
+    let temporary = try TemporaryDirectory()
+    try temporary.write(yaml("a"), to: "target")
+    symlink("target", temporary.path + "/a.yaml")
+    var directory = WorkloadDirectory(path: temporary.path)
+    _ = directory.scan(now: later)
+    temporary.remove("target")
+    #expect(directory.scan(now: later).newProblems.map(\.code) == ["WORKLOAD_FILE_UNREADABLE"])
+    #expect(directory.names == ["a"])
+  }
+
   @Test("what is no regular file is refused without waiting for it")
   func pipe() throws {
     let temporary = try TemporaryDirectory()
