@@ -81,7 +81,8 @@ let package = Package(
       path: "Sources/NodeAgentCommand",
       swiftSettings: strict),
     .executableTarget(
-      name: "ztunnel", dependencies: ["Identity", "Linux", "Vocabulary", "Ztunnel", arguments], path: "Sources/ZtunnelCommand",
+      name: "ztunnel", dependencies: ["Identity", "Linux", "Vocabulary", "Ztunnel", arguments],
+      path: "Sources/ZtunnelCommand",
       swiftSettings: strict),
 
     // Tests.

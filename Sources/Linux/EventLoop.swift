@@ -51,12 +51,14 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
   /// Starts the thread. Call once. Throws ``SystemError`` when the system has no thread left.
   public func start() throws(SystemError) {
     let retained = Unmanaged.passRetained(self)
-    let status = pthread_create(&thread, nil, { argument in
-      guard let argument else { return nil }
-      let loop = Unmanaged<EventLoop>.fromOpaque(argument).takeRetainedValue()
-      loop.run()
-      return nil
-    }, retained.toOpaque())
+    let status = pthread_create(
+      &thread, nil,
+      { argument in
+        guard let argument else { return nil }
+        let loop = Unmanaged<EventLoop>.fromOpaque(argument).takeRetainedValue()
+        loop.run()
+        return nil
+      }, retained.toOpaque())
     guard status == 0 else {
       retained.release()
       throw SystemError("pthread_create", status, subject: name)

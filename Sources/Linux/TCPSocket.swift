@@ -154,7 +154,7 @@ public enum TCPSocket {
         kernel.withMutablePointer { ambient_accept(raw, $0, $1) }
       }
       return AcceptedConnection(descriptor: Descriptor(owning: accepted), peer: kernel.address)
-    } catch where error.number == EAGAIN {
+    } catch  where error.number == EAGAIN {
       return nil
     }
   }

@@ -167,13 +167,13 @@ final class MeshFixture: Sendable {
     let (text, counts) = model.withLock { model in
       let counts = "policies=\"\(model.policies.count)\" services=\"\(model.services.count)\""
       let text = """
-      workloads:\(model.pods.isEmpty ? " []" : "")
-      \(model.pods.map(workload).joined(separator: "\n"))
-      services:\(model.services.isEmpty ? " []" : "")
-      \(model.services.joined(separator: "\n"))
-      policies:\(model.policies.isEmpty ? " []" : "")
-      \(model.policies.joined(separator: "\n"))
-      """
+        workloads:\(model.pods.isEmpty ? " []" : "")
+        \(model.pods.map(workload).joined(separator: "\n"))
+        services:\(model.services.isEmpty ? " []" : "")
+        \(model.services.joined(separator: "\n"))
+        policies:\(model.policies.isEmpty ? " []" : "")
+        \(model.policies.joined(separator: "\n"))
+        """
       return (text, "\(counts) workloads=\"\(model.pods.count)\"")
     }
     try text.write(toFile: meshFile, atomically: true, encoding: .utf8)

@@ -245,11 +245,14 @@ struct HTTP2ConnectionTests {
       defer { Glibc.close(pair[1]) }
       let nowhere = SocketAddress(.loopback(.v4), 0)
       let server = try HTTP2Connection(
-        role: .server, socket: SharedDescriptor(Descriptor(owning: pair[0])), peer: nowhere, local: nowhere, ssl: mesh.server.makeSSL(),
+        role: .server, socket: SharedDescriptor(Descriptor(owning: pair[0])), peer: nowhere, local: nowhere,
+        ssl: mesh.server.makeSSL(),
         settings: .server, loop: loop, buffers: WorkBuffers())
       _ = text.withCString { write(pair[1], $0, text.utf8.count) }
       var outcome: HTTP2ConnectionError?
-      do throws(HTTP2ConnectionError) { try await server.establish(until: .now + .seconds(5)) } catch { outcome = error }
+      do throws(HTTP2ConnectionError) { try await server.establish(until: .now + .seconds(5)) } catch {
+        outcome = error
+      }
       #expect(outcome?.code == "TLS_NOT_TLS")
     }
   }

@@ -47,7 +47,8 @@ final class ConnectedPair {
     var pair: [CInt] = [0, 0]
     precondition(
       socketpair(
-        AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0, &pair) == 0)
+        AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0, &pair) == 0
+    )
     let nowhere = SocketAddress(.loopback(.v4), 0)
     let buffers = WorkBuffers()
     client = try HTTP2Connection(
@@ -55,7 +56,8 @@ final class ConnectedPair {
       ssl: mesh.client.makeSSL(expecting: expecting ?? [mesh.serverIdentity]), settings: .client, keepAlive: keepAlive,
       loop: loop, buffers: buffers)
     server = try HTTP2Connection(
-      role: .server, socket: SharedDescriptor(Descriptor(owning: pair[1])), peer: nowhere, local: nowhere, ssl: mesh.server.makeSSL(),
+      role: .server, socket: SharedDescriptor(Descriptor(owning: pair[1])), peer: nowhere, local: nowhere,
+      ssl: mesh.server.makeSSL(),
       settings: serverSettings, keepAlive: keepAlive, loop: loop, buffers: buffers)
     server.onRequest = { [unowned self] in requests.append($0) }
   }

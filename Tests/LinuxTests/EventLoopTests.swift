@@ -115,10 +115,15 @@ struct EventLoopTests {
         var watches: [Watch] = []
         var calls = 0
         for raw in [a, b] {
-          if let watch = try? loop.watch(raw, for: .readable, { _ in
-            calls += 1
-            for watch in watches { watch.cancel() }
-          }) { watches.append(watch) }
+          if let watch = try? loop.watch(
+            raw, for: .readable,
+            { _ in
+              calls += 1
+              for watch in watches { watch.cancel() }
+            })
+          {
+            watches.append(watch)
+          }
         }
         _ = write(farA, "x", 1)
         _ = write(farB, "x", 1)

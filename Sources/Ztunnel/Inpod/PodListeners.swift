@@ -78,7 +78,7 @@ enum PodListeners {
     if ipv6 {
       do throws(SystemError) {
         return (SharedDescriptor(try TCPSocket.make(.v6)), .v6)
-      } catch where error.number == EAFNOSUPPORT {}
+      } catch  where error.number == EAFNOSUPPORT {}
     }
     return (SharedDescriptor(try TCPSocket.make(.v4)), .v4)
   }
