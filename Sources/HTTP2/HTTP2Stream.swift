@@ -79,6 +79,11 @@ public final class HTTP2Stream {
     session?.resume(self)
   }
 
+  /// Gives the memory of ``headers`` back, when all of them that matter have been read.
+  public func forgetHeaders() {
+    headers = HTTP2Headers()
+  }
+
   /// The application is done with `count` received bytes.
   public func consume(_ count: Int) {
     held -= count

@@ -33,6 +33,16 @@ struct ConnectionRecord {
     log.write(.opened(record))
   }
 
+  /// Writes the line of an outbound connection that moved bytes: the application is the client.
+  func complete(outbound outcome: PumpOutcome) {
+    complete(sent: outcome.fromClient, received: outcome.toClient, outcome.failure)
+  }
+
+  /// Writes the line of an inbound connection that moved bytes: what the application sent is what its client got.
+  func complete(inbound outcome: PumpOutcome) {
+    complete(sent: outcome.toClient, received: outcome.fromClient, outcome.failure)
+  }
+
   /// Writes the line of a connection that ended. `sent` and `received` are the local application's.
   func complete(sent: UInt64, received: UInt64, _ failure: ProxyError?) {
     let traffic = ConnectionTraffic(bytesSent: sent, bytesReceived: received, duration: .now - start)

@@ -18,7 +18,7 @@ struct InboundProxy {
 
   private var worker: Worker { pod.worker }
 
-  /// Serves the stream to its end.
+  /// Sets the connection up and hands it to a pump, or refuses it.
   func run() async {
     let start = ContinuousClock.now
     let workload: Workload
@@ -51,26 +51,23 @@ struct InboundProxy {
       sourceIP: peer.ip, destination: route.policyDestination, identity: identity)
     let connection = TrackedConnection(attributes)
     connection.abortAction = { [stream] _ in stream.reset(.cancel) }
-    await pod.track(connection) {
-      do throws(ProxyError) {
-        if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
-        let application: SharedDescriptor
-        do throws(DialError) {
-          application = try await worker.dialer.connect(
-            to: route.target, preserving: preservesSource && !route.isFromLoopback ? peer.ip : nil,
-            in: pod.pod.namespace)
-        } catch { throw .applicationUnreachable(error) }
-        try connection.check()
-        accept(workload)
-        let pump = TunnelPump(stream, application, socketIs: .upstream, loop: worker.loop)
-        connection.abortAction = { pump.abort($0) }
-        let outcome = await pump.run()
-        // The application's view: what it sent is what its client got.
-        record.complete(sent: outcome.toClient, received: outcome.fromClient, outcome.failure)
-      } catch {
-        refuse(error)
-        record.complete(sent: 0, received: 0, error)
-      }
+    pod.begin(connection)
+    do throws(ProxyError) {
+      if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
+      let application: SharedDescriptor
+      do throws(DialError) {
+        application = try await worker.dialer.connect(
+          to: route.target, preserving: preservesSource && !route.isFromLoopback ? peer.ip : nil,
+          in: pod.pod.namespace)
+      } catch { throw .applicationUnreachable(error) }
+      try connection.check()
+      accept(workload)
+      let pump = TunnelPump(stream, application, socketIs: .upstream, loop: worker.loop)
+      pod.relay(connection, through: pump) { record.complete(inbound: $0) }
+    } catch {
+      refuse(error)
+      record.complete(sent: 0, received: 0, error)
+      pod.end(connection)
     }
   }
 

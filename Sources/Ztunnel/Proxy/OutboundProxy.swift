@@ -4,7 +4,7 @@ import Mesh
 import Telemetry
 import Vocabulary
 
-/// One connection that an application of the pod opened, from capture to end (datapath.md §4).
+/// One connection that an application of the pod opened, from capture until bytes move (datapath.md §4).
 struct OutboundProxy {
   let pod: PodWorker
   let client: SharedDescriptor
@@ -21,69 +21,70 @@ struct OutboundProxy {
 
   private var worker: Worker { pod.worker }
 
-  /// Serves the connection to its end.
+  /// Sets the connection up and hands it to a pump, or refuses it.
   func run() async {
     let start = ContinuousClock.now
+    // Nobody to answer: the client has gone.
+    guard let local = try? TCPSocket.localAddress(client.raw) else { return }
+    let destination = TCPSocket.originalDestination(client.raw) ?? local
     let connection = TrackedConnection()
-    await pod.track(connection) {
-      let local = try? TCPSocket.localAddress(client.raw)
-      // Nobody to answer: the client has gone.
-      guard let local else { return }
-      let destination = TCPSocket.originalDestination(client.raw) ?? local
+    pod.begin(connection)
+    do throws(ProxyError) {
+      // Not captured but dialled: forwarding it would end up here again.
+      guard destination != local else { throw .recursiveCall }
+      let source = try await worker.localWorkload(pod.pod.info)
+      if try await serve(destination, source, connection, since: start) { return }
+    } catch {
+      pod.deny(from: peer, to: destination, .outbound, error)
+    }
+    // Captured connections look established to the application before anything is known; a reset is the closest to a
+    // refusal it can still get.
+    TCPSocket.setResetOnClose(client.raw)
+    pod.end(connection)
+  }
+
+  /// True when a pump has the connection; false when it failed, which is then logged. Throws what happens before there
+  /// is a record to log with.
+  private func serve(
+    _ destination: SocketAddress, _ source: Workload, _ connection: TrackedConnection,
+    since start: ContinuousClock.Instant
+  ) async throws(ProxyError) -> Bool {
+    var excluded: Set<String> = []
+    var upstream = try upstream(destination, source, excluded)
+    while true {
+      let record = ConnectionRecord(upstream.record(from: source, peer), worker.context.accessLog, since: start)
       do throws(ProxyError) {
-        // Not captured but dialled: forwarding it would end up here again.
-        guard destination != local else { throw .recursiveCall }
-        try await serve(destination, connection, since: start)
+        let end = try await open(upstream, source)
+        try connection.check()
+        switch end {
+        case .socket(let socket):
+          let pump = SocketPump(client: client, upstream: socket, loop: worker.loop, scratch: worker.scratch)
+          pod.relay(connection, through: pump) { record.complete(outbound: $0) }
+        case .stream(let stream):
+          let pump = TunnelPump(stream, client, socketIs: .client, loop: worker.loop)
+          pod.relay(connection, through: pump) { record.complete(outbound: $0) }
+        }
+        return true
       } catch {
-        // Captured connections look established to the application before anything is known; a reset is the closest to
-        // a refusal it can still get.
-        TCPSocket.setResetOnClose(client.raw)
-        pod.deny(from: peer, to: destination, .outbound, error)
+        if excluded.count + 1 < Self.mostEndpoints, let failed = upstream.endpoint(toBlameFor: error) {
+          excluded.insert(failed)
+          if let other = try? self.upstream(destination, source, excluded) {
+            upstream = other
+            continue
+          }
+        }
+        record.complete(sent: 0, received: 0, error)
+        return false
       }
     }
   }
 
-  /// Throws what happens before there is a record to log with; everything later is logged here.
-  private func serve(
-    _ destination: SocketAddress, _ connection: TrackedConnection, since start: ContinuousClock.Instant
-  ) async throws(ProxyError) {
-    let source = try await worker.localWorkload(pod.pod.info)
-    var excluded: Set<String> = []
-    for attempt in 1...Self.mostEndpoints {
-      let decision = pod.mesh.route(
-        from: source, sourceIP: peer.ip, to: destination, excluding: excluded, using: &worker.random)
-      let upstream = try Upstream(decision, destination)
-      let record = ConnectionRecord(
-        upstream.record(from: source, peer), worker.context.accessLog, since: start)
-      let end: UpstreamEnd
-      do throws(ProxyError) {
-        end = try await open(upstream, source)
-        try connection.check()
-      } catch {
-        if attempt < Self.mostEndpoints, let other = upstream.alternative(after: error) {
-          excluded.insert(other)
-          let next = pod.mesh.route(
-            from: source, sourceIP: peer.ip, to: destination, excluding: excluded, using: &worker.random)
-          if case .refused = next {} else { continue }
-        }
-        TCPSocket.setResetOnClose(client.raw)
-        record.complete(sent: 0, received: 0, error)
-        return
-      }
-      let outcome: PumpOutcome
-      switch end {
-      case .socket(let socket):
-        let pump = SocketPump(client: client, upstream: socket, loop: worker.loop, scratch: worker.scratch)
-        connection.abortAction = { pump.abort($0) }
-        outcome = await pump.run()
-      case .stream(let stream):
-        let pump = TunnelPump(stream, client, socketIs: .client, loop: worker.loop)
-        connection.abortAction = { pump.abort($0) }
-        outcome = await pump.run()
-      }
-      record.complete(sent: outcome.fromClient, received: outcome.toClient, outcome.failure)
-      return
-    }
+  private func upstream(_ destination: SocketAddress, _ source: Workload, _ excluded: Set<String>)
+    throws(ProxyError) -> Upstream
+  {
+    try Upstream(
+      pod.mesh.route(
+        from: source, sourceIP: peer.ip, to: destination, excluding: excluded, using: &worker.random))
   }
 
   private enum UpstreamEnd {
@@ -110,7 +111,7 @@ private enum Upstream {
   case tunnel(TunnelRoute)
 
   /// Throws the reason when the decision is a refusal, or asks for what is not built.
-  init(_ decision: OutboundDecision, _ destination: SocketAddress) throws(ProxyError) {
+  init(_ decision: OutboundDecision) throws(ProxyError) {
     switch decision {
     case .passthrough(let address, let service): self = .plain(address, nil, service)
     case .plain(let route): self = .plain(route.destination, route.workload, route.service)
@@ -138,7 +139,7 @@ private enum Upstream {
 
   /// The uid to avoid when another endpoint of the same service may do better; nil when the failure is not the
   /// endpoint's, or there is no service to choose from.
-  func alternative(after error: ProxyError) -> String? {
+  func endpoint(toBlameFor error: ProxyError) -> String? {
     switch error {
     case .upstreamUnreachable, .tunnelUnreachable, .tunnelFailed, .connectTimeout, .streamRefused, .status(503): break
     default: return nil

@@ -19,7 +19,7 @@ struct PassthroughProxy {
 
   private var worker: Worker { pod.worker }
 
-  /// Serves the connection to its end.
+  /// Sets the connection up and hands it to a pump, or refuses it.
   func run() async {
     let start = ContinuousClock.now
     guard let local = try? TCPSocket.localAddress(client.raw) else { return }
@@ -45,24 +45,21 @@ struct PassthroughProxy {
       worker.context.accessLog, since: start)
     let attributes = ConnectionAttributes(sourceIP: peer.ip, destination: destination)
     let connection = TrackedConnection(attributes)
-    await pod.track(connection) {
-      do throws(ProxyError) {
-        if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
-        let upstream: SharedDescriptor
-        do throws(DialError) {
-          upstream = try await worker.dialer.connect(
-            to: destination, preserving: preservesSource ? peer.ip : nil, in: pod.pod.namespace)
-        } catch { throw .applicationUnreachable(error) }
-        try connection.check()
-        let pump = SocketPump(client: client, upstream: upstream, loop: worker.loop, scratch: worker.scratch)
-        connection.abortAction = { pump.abort($0) }
-        let outcome = await pump.run()
-        // The application's view: what it sent is what its client got.
-        record.complete(sent: outcome.toClient, received: outcome.fromClient, outcome.failure)
-      } catch {
-        TCPSocket.setResetOnClose(client.raw)
-        record.complete(sent: 0, received: 0, error)
-      }
+    pod.begin(connection)
+    do throws(ProxyError) {
+      if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
+      let upstream: SharedDescriptor
+      do throws(DialError) {
+        upstream = try await worker.dialer.connect(
+          to: destination, preserving: preservesSource ? peer.ip : nil, in: pod.pod.namespace)
+      } catch { throw .applicationUnreachable(error) }
+      try connection.check()
+      let pump = SocketPump(client: client, upstream: upstream, loop: worker.loop, scratch: worker.scratch)
+      pod.relay(connection, through: pump) { record.complete(inbound: $0) }
+    } catch {
+      TCPSocket.setResetOnClose(client.raw)
+      record.complete(sent: 0, received: 0, error)
+      pod.end(connection)
     }
   }
 }

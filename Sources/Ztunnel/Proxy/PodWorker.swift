@@ -110,16 +110,31 @@ final class PodWorker {
     if let keepAlive = worker.context.configuration.keepAlive { TCPSocket.setKeepAlive(socket.raw, keepAlive) }
   }
 
-  /// Runs `body` with a connection that can be ended from outside while it runs.
-  func track(_ connection: TrackedConnection, _ body: () async -> Void) async {
-    let key = ObjectIdentifier(connection)
-    tracked[key] = connection
+  /// Registers a connection, so that it can be ended from outside. ``end(_:)`` takes it out again.
+  func begin(_ connection: TrackedConnection) {
+    tracked[ObjectIdentifier(connection)] = connection
     if let stopping { connection.abort(stopping) }
-    await body()
-    tracked[key] = nil
+  }
+
+  /// Lets a connection go that has ended.
+  func end(_ connection: TrackedConnection) {
+    connection.abortAction = nil
+    tracked[ObjectIdentifier(connection)] = nil
     if tracked.isEmpty {
       whenEmpty?()
       whenEmpty = nil
+    }
+  }
+
+  /// Moves the bytes of a registered connection until it ends; it is then let go after `completion`. The pump, and with
+  /// it its sockets, lives as long as the connection is registered.
+  func relay(
+    _ connection: TrackedConnection, through pump: some Pump, _ completion: @escaping (PumpOutcome) -> Void
+  ) {
+    connection.abortAction = { pump.abort($0) }
+    pump.start { [self] outcome in
+      completion(outcome)
+      end(connection)
     }
   }
 

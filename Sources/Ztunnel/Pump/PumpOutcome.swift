@@ -15,3 +15,13 @@ enum PumpSide {
   /// The one it was opened to.
   case upstream
 }
+
+/// Moves the bytes of one connection until it ends. Belongs to one loop.
+///
+/// Callbacks instead of a task: a connection that is idle for hours must not hold the memory of a suspended one.
+protocol Pump: AnyObject {
+  /// Starts to move bytes. `completion` is called once, when it is over.
+  func start(_ completion: @escaping (PumpOutcome) -> Void)
+  /// Ends both sides at once with a reset.
+  func abort(_ reason: ProxyError)
+}

@@ -3,7 +3,7 @@ import Linux
 
 /// Moves bytes between two TCP sockets, both ways, until both have ended (datapath.md §14). A reset of one is a reset of
 /// the other.
-final class SocketPump {
+final class SocketPump: Pump {
   private let client: SharedDescriptor
   private let upstream: SharedDescriptor
   private let loop: EventLoop
@@ -26,19 +26,17 @@ final class SocketPump {
     down = CopyDirection(from: upstream.raw, to: client.raw)
   }
 
-  /// Moves bytes until it is over. Call it once, on the loop.
-  func run() async -> PumpOutcome {
-    await withUnsafeContinuation { (continuation: UnsafeContinuation<PumpOutcome, Never>) in
-      completion = { continuation.resume(returning: $0) }
-      do throws(SystemError) {
-        try watch(client, reads: up, writes: down)
-        try watch(upstream, reads: down, writes: up)
-      } catch {
-        abort(.system(error))
-        return
-      }
-      turn()
+  /// Starts to move bytes. `completion` is called once, when it is over. On the loop.
+  func start(_ completion: @escaping (PumpOutcome) -> Void) {
+    self.completion = completion
+    do throws(SystemError) {
+      try watch(client, reads: up, writes: down)
+      try watch(upstream, reads: down, writes: up)
+    } catch {
+      abort(.system(error))
+      return
     }
+    turn()
   }
 
   /// Ends both sides at once with a reset.

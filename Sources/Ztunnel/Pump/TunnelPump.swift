@@ -9,7 +9,7 @@ import Linux
 /// back as the socket drains, so that at most one stream window is ever held.
 ///
 /// A reset on one side is a reset on the other: an application must be able to tell a broken connection from an end.
-final class TunnelPump: HTTP2StreamHandler {
+final class TunnelPump: Pump, HTTP2StreamHandler {
   private let stream: HTTP2Stream
   private let socket: SharedDescriptor
   private let side: PumpSide
@@ -40,21 +40,20 @@ final class TunnelPump: HTTP2StreamHandler {
     self.loop = loop
   }
 
-  /// Moves bytes until it is over. Call it once, on the loop.
-  func run() async -> PumpOutcome {
-    await withUnsafeContinuation { (continuation: UnsafeContinuation<PumpOutcome, Never>) in
-      completion = { continuation.resume(returning: $0) }
-      do throws(SystemError) {
-        watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed], mode: .edge) {
-          [unowned self] in handle($0)
-        }
-      } catch {
-        abort(.system(error))
-        return
+  /// Starts to move bytes. `completion` is called once, when it is over. On the loop.
+  func start(_ completion: @escaping (PumpOutcome) -> Void) {
+    self.completion = completion
+    do throws(SystemError) {
+      watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed], mode: .edge) {
+        [unowned self] in handle($0)
       }
-      stream.handler = self
-      stream.resumeSending()
+    } catch {
+      abort(.system(error))
+      return
     }
+    stream.forgetHeaders()
+    stream.handler = self
+    stream.resumeSending()
   }
 
   /// Ends both sides at once with a reset.
