@@ -72,12 +72,13 @@ let package = Package(
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
-    library("NodeAgent", ["Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log, yaml]),
+    library("NodeAgent", ["CLinux", "Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log, yaml]),
     library(
       "Ztunnel",
       ["CLinux", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
     .executableTarget(
-      name: "node-agent", dependencies: ["NodeAgent", arguments], path: "Sources/NodeAgentCommand",
+      name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
+      path: "Sources/NodeAgentCommand",
       swiftSettings: strict),
     .executableTarget(
       name: "ztunnel", dependencies: ["Identity", "Linux", "Vocabulary", "Ztunnel", arguments], path: "Sources/ZtunnelCommand",
@@ -98,7 +99,7 @@ let package = Package(
     tests(of: "Identity", ["COpenSSL", "TLS"]),
     tests(of: "HTTP2"),
     tests(of: "Redirection"),
-    tests(of: "NodeAgent"),
+    tests(of: "NodeAgent", ["Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(of: "Ztunnel"),
     .testTarget(
       name: "EndToEndTests",

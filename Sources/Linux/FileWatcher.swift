@@ -45,10 +45,9 @@ public final class FileWatcher {
 
   /// Starts to watch, and looks at once for what changed since `known` was read.
   public func start() {
-    look()
-    watchDirectory()
     scheduleNextLook()
-    // Once more, for what happened before the watch was there.
+    // The watch comes first, so that nothing falls between the two.
+    watchDirectory()
     look()
   }
 
@@ -99,12 +98,15 @@ public final class FileWatcher {
     look()
   }
 
-  private func look() {
+  /// True when there was something to tell.
+  @discardableResult
+  private func look() -> Bool {
     let now = FileSignature(path: path)
-    guard now != known || isOwnEventPending else { return }
+    guard now != known || isOwnEventPending else { return false }
     known = now
     isOwnEventPending = false
     changed()
+    return true
   }
 
   private func scheduleNextLook() {
@@ -113,7 +115,9 @@ public final class FileWatcher {
       scheduleNextLook()
       if watcher == nil { watchDirectory() }
       // A burst under way has its own deadline, and knows better whether the file is being written.
-      if pendingLook == nil { look() }
+      guard pendingLook == nil, look(), periodicLook != nil else { return }
+      // No event told of it: the directory's path may lead to another directory by now.
+      watchDirectory()
     }
   }
 }

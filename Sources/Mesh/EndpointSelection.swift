@@ -20,22 +20,33 @@ struct EndpointSelection {
     var candidates: Int
   }
 
-  let service: Service
-  let port: UInt16
-  let purpose: Purpose
-  let source: Workload
-  let excluded: Set<String>
+  private let port: UInt16
+  private let purpose: Purpose
+  private let source: Workload
+  private let excluded: Set<String>
+  // What every endpoint is asked about the service, looked up once.
+  private let target: UInt16?
+  private let acceptsUnhealthy: Bool
+  private let balancing: LoadBalancing?
+
+  init(service: Service, port: UInt16, purpose: Purpose, source: Workload, excluded: Set<String>) {
+    self.port = port
+    self.purpose = purpose
+    self.source = source
+    self.excluded = excluded
+    target = service.record.ports[port]
+    acceptsUnhealthy = service.record.loadBalancing?.healthPolicy == .allowAll
+    balancing = service.record.loadBalancing?.mode == .standard ? nil : service.record.loadBalancing
+  }
 
   func pick(
     from endpoints: some Sequence<Endpoint>, using random: inout some RandomNumberGenerator
   ) -> Winner? {
-    let balancing = service.loadBalancing
-    let ranked = balancing?.mode == .standard ? nil : balancing
     var best = 0
     var total: UInt64 = 0
     var candidates = 0
     for endpoint in endpoints {
-      guard let (weight, rank, _) = consider(endpoint, ranked) else { continue }
+      guard let (weight, rank, _) = consider(endpoint) else { continue }
       if rank > best || candidates == 0 {
         (best, total, candidates) = (rank, 0, 0)
       }
@@ -47,7 +58,7 @@ struct EndpointSelection {
     guard total > 0 else { return nil }
     var ticket = UInt64.random(in: 0..<total, using: &random)
     for endpoint in endpoints {
-      guard let (weight, rank, port) = consider(endpoint, ranked), rank == best else { continue }
+      guard let (weight, rank, port) = consider(endpoint), rank == best else { continue }
       if ticket < weight { return Winner(workload: endpoint.workload, port: port, candidates: candidates) }
       ticket -= weight
     }
@@ -55,28 +66,26 @@ struct EndpointSelection {
   }
 
   /// Nil when the endpoint cannot be chosen.
-  private func consider(
-    _ endpoint: Endpoint, _ balancing: LoadBalancing?
-  ) -> (weight: UInt64, rank: Int, port: UInt16)? {
+  private func consider(_ endpoint: Endpoint) -> (weight: UInt64, rank: Int, port: UInt16)? {
     let workload = endpoint.workload
-    guard workload.capacity > 0, endpoint.isAllowed(by: service), isReachable(workload),
-      let port = targetPort(of: endpoint), excluded.isEmpty || !excluded.contains(workload.uid)
+    guard workload.record.capacity > 0, acceptsUnhealthy || workload.record.health == .healthy, isReachable(workload),
+      let port = targetPort(of: endpoint), excluded.isEmpty || !excluded.contains(workload.record.uid)
     else { return nil }
-    guard let balancing else { return (UInt64(workload.capacity), 0, port) }
+    guard let balancing else { return (UInt64(workload.record.capacity), 0, port) }
     let (rank, matchesAll) = balancing.rank(of: workload, for: source)
     guard balancing.mode != .strict || matchesAll else { return nil }
-    return (UInt64(workload.capacity), rank, port)
+    return (UInt64(workload.record.capacity), rank, port)
   }
 
   private func isReachable(_ workload: Workload) -> Bool {
-    !workload.addresses.isEmpty || !workload.hostname.isEmpty
-      || (workload.network != source.network && workload.networkGateway != nil)
+    !workload.record.addresses.isEmpty || !workload.record.hostname.isEmpty
+      || (workload.record.network != source.record.network && workload.record.networkGateway != nil)
   }
 
   private func targetPort(of endpoint: Endpoint) -> UInt16? {
-    let own = endpoint.ports[port].flatMap { $0 == 0 ? nil : $0 }
-    let tunnel = endpoint.workload.applicationTunnel
-    guard let target = service.ports[port] else {
+    let own = endpoint.ports.isEmpty ? nil : endpoint.ports[port].flatMap { $0 == 0 ? nil : $0 }
+    let tunnel = endpoint.workload.record.applicationTunnel
+    guard let target else {
       guard purpose == .waypoint, let tunnel else { return nil }
       return own ?? (tunnel.port == nil ? nil : port)
     }

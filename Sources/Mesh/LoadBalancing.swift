@@ -54,12 +54,12 @@ public struct LoadBalancing: Hashable, Sendable {
 extension LoadBalancing.Scope {
   func isShared(by source: Workload, and candidate: Workload) -> Bool {
     switch self {
-    case .region: source.locality.region == candidate.locality.region
-    case .zone: source.locality.zone == candidate.locality.zone
-    case .subzone: source.locality.subzone == candidate.locality.subzone
-    case .node: source.node == candidate.node
-    case .cluster: source.clusterID == candidate.clusterID
-    case .network: source.network == candidate.network
+    case .region: source.record.locality.region == candidate.record.locality.region
+    case .zone: source.record.locality.zone == candidate.record.locality.zone
+    case .subzone: source.record.locality.subzone == candidate.record.locality.subzone
+    case .node: source.record.node == candidate.record.node
+    case .cluster: source.record.clusterID == candidate.record.clusterID
+    case .network: source.record.network == candidate.record.network
     }
   }
 }

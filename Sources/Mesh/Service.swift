@@ -17,7 +17,8 @@ public final class Service: Sendable {
     unusableSubjectNames = record.subjectAltNames.filter { SPIFFEIdentity(uri: $0) == nil }
   }
 
-  @inlinable
+  // Always inlined, so that a key path the compiler knows becomes a plain load.
+  @inlinable @inline(__always)
   public subscript<Value>(dynamicMember member: KeyPath<Record, Value>) -> Value {
     record[keyPath: member]
   }
@@ -97,6 +98,6 @@ public struct Endpoint: Equatable, Sendable {
 
   /// True when the health policy of `service` lets this endpoint be chosen (services.md §2).
   func isAllowed(by service: Service) -> Bool {
-    workload.health == .healthy || service.loadBalancing?.healthPolicy == .allowAll
+    workload.record.health == .healthy || service.record.loadBalancing?.healthPolicy == .allowAll
   }
 }

@@ -22,7 +22,8 @@ public final class Workload: Sendable {
     addressRank = (record.isPod ? 2 : 0) + (record.tunnelProtocol == .hbone ? 1 : 0)
   }
 
-  @inlinable
+  // Always inlined, so that a key path the compiler knows becomes a plain load.
+  @inlinable @inline(__always)
   public subscript<Value>(dynamicMember member: KeyPath<Record, Value>) -> Value {
     record[keyPath: member]
   }

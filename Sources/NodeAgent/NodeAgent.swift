@@ -1,1 +1,152 @@
-// Placeholder until the module is filled.
+import Glibc
+import Linux
+import Logging
+import Redirection
+import Vocabulary
+import ZDS
+
+/// The daemon: files of workloads in, rules and a socket for ztunnel out (enrollment.md §7).
+///
+/// Order of a start: the socket is bound, so that a ztunnel may wait; the directory is read completely; every workload
+/// is tried once; only then ztunnels are accepted. So no ztunnel ever gets a snapshot that lacks what it runs.
+///
+/// At the end the sockets are closed and the rules stay: a workload whose proxy is gone is cut off, not in the clear.
+public final class NodeAgent {
+  /// For all first tries together. Who takes longer is kept as it is and goes on trying.
+  private static let firstAttempts: Duration = .seconds(10)
+  /// For taking everything out of the mesh at the end, where that was asked for.
+  private static let cleanup: Duration = .seconds(20)
+
+  private let configuration: NodeAgentConfiguration
+  private let loop: EventLoop
+  private let logger = Logger(label: "node-agent")
+  private let server: ZDSServer
+  private let enroller: Enroller
+  private let threads = BlockingThreads(limit: 4)
+  private var source: DirectorySource?
+  private var signals: SignalSource?
+  private var isAccepting = false
+  private var end: CheckedContinuation<Void, Never>?
+  private var signalled = false
+
+  /// Runs until SIGTERM or SIGINT. Block both with ``SignalSource/block(_:)`` before any other thread starts.
+  ///
+  /// Throws ``ZDSError`` or ``SystemError`` when it cannot start.
+  public static func run(_ configuration: NodeAgentConfiguration) throws {
+    // Before any thread can be inside another namespace.
+    let opener = NamespaceOpener.ofThisNode()
+    SignalSource.ignoreBrokenPipes()
+    let loop = try EventLoop(name: "node-agent")
+    let outcome = Outcome()
+    try loop.start()
+    loop.spawn {
+      do {
+        let agent = try NodeAgent(configuration, opener, loop)
+        try await agent.serve()
+      } catch { outcome.error = error }
+      loop.stop()
+    }
+    loop.join()
+    if let error = outcome.error { throw error }
+  }
+
+  /// Written on the loop's thread before it ends, read after it was joined.
+  private final class Outcome: @unchecked Sendable {
+    var error: (any Error)?
+  }
+
+  private init(_ configuration: NodeAgentConfiguration, _ opener: NamespaceOpener, _ loop: EventLoop) throws {
+    self.configuration = configuration
+    self.loop = loop
+    let logger = logger
+    let live = LiveNotice()
+    server = try ZDSServer(path: configuration.socketPath, on: loop) { event in
+      logger.log(level: event.level, "\(event)")
+      if case .live = event { live.enroller?.ztunnelCame() }
+    }
+    enroller = Enroller(
+      defaults: configuration.redirection, redirector: Redirector(), announcer: server, opener: opener,
+      threads: threads, logger: Logger(label: "enrolment"), on: loop)
+    live.enroller = enroller
+  }
+
+  /// Where the server's events find the enroller, which is made after it.
+  private final class LiveNotice {
+    weak var enroller: Enroller?
+  }
+
+  private func serve() async throws {
+    logger.info("listening", metadata: ["path": "\(configuration.socketPath)"])
+    if configuration.redirection.dnsCapture {
+      logger.warning("DNS capture is on: every ztunnel of this node must serve DNS on port 15053")
+    }
+    signals = try SignalSource([SIGTERM, SIGINT], on: loop) { [weak self] number in self?.signalled(by: number) }
+    let directory = WorkloadDirectory(
+      path: configuration.workloads, remembered: RememberedFiles(directory: configuration.stateDirectory))
+    let source = try DirectorySource(
+      directory, threads: threads, logger: Logger(label: "workloads"), on: loop
+    ) { [weak self] workloads in self?.want(workloads) }
+    self.source = source
+    ServiceNotifier.status("reading \(configuration.workloads)")
+    try source.start()
+    verifyPeriodically()
+
+    if !signalled { await withCheckedContinuation { end = $0 } }
+    ServiceNotifier.stopping()
+    source.stop()
+    if configuration.cleanupOnExit {
+      let done = await enroller.leaveAll(within: Self.cleanup)
+      logger.log(
+        level: done ? .info : .error, done ? "every workload left the mesh" : "not every workload left the mesh in time")
+    } else {
+      logger.info("redirection stays in force: enrolled workloads are cut off while no ztunnel serves them")
+    }
+    server.stop()
+    logger.info("stopped")
+  }
+
+  private func want(_ workloads: [DesiredWorkload]) {
+    enroller.want(workloads)
+    guard !isAccepting else { return }
+    isAccepting = true
+    loop.spawn { [self] in
+      await enroller.firstAttempts(within: Self.firstAttempts)
+      do {
+        try server.startAccepting()
+        ServiceNotifier.ready()
+        ServiceNotifier.status("\(workloads.count) workloads")
+        logger.info("accepting ztunnels")
+      } catch {
+        logger.critical("cannot accept ztunnels: \(error)")
+        signalled(by: SIGTERM)
+      }
+    }
+  }
+
+  private func verifyPeriodically() {
+    _ = loop.schedule(after: configuration.reconcileInterval) { [weak self] in
+      self?.enroller.verifyAll()
+      self?.verifyPeriodically()
+    }
+  }
+
+  private func signalled(by number: CInt) {
+    // Asked twice: whoever asks does not want to wait for a clean-up.
+    if signalled { exit(1) }
+    signalled = true
+    logger.info("stopping", metadata: ["signal": "\(number)"])
+    end?.resume()
+    end = nil
+  }
+}
+
+extension ZDSServerEvent {
+  var level: Logger.Level {
+    switch self {
+    case .connected, .hello: .debug
+    case .live: .info
+    case .closed(_, .closedByPeer), .closed(_, .stopped): .info
+    case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .closed: .warning
+    }
+  }
+}

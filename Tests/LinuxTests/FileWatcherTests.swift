@@ -1,8 +1,8 @@
 import CLinux
 import Foundation
 import Synchronization
-import Testing
 import TestSupport
+import Testing
 
 @testable import Linux
 
@@ -155,6 +155,34 @@ struct FileWatcherTests {
     }
   }
 
+  @Test("a link to the directory that is swapped is followed, at the latest by the periodic look")
+  func directoryLinkSwapped() async throws {
+    let scratch = try Scratch()
+    for directory in ["d1", "d2"] {
+      try FileManager.default.createDirectory(atPath: scratch[directory], withIntermediateDirectories: false)
+      try scratch.write(directory, to: directory + "/watched")
+    }
+    try scratch.link("d1", as: "d")
+    let path = scratch["d/watched"]
+    let counter = Counter()
+    let holder = Holder()
+    try await withLoop { loop in
+      await loop.run {
+        holder.watcher = FileWatcher(path, known: FileSignature(path: path), period: .seconds(3), on: loop) {
+          counter.add()
+        }
+        holder.watcher?.start()
+      }
+      try scratch.link("d2", as: "new")
+      try scratch.rename("new", to: "d")
+      #expect(try await soon { counter.value == 1 })
+      // Sooner than the next periodic look: the watch is on the new directory.
+      try scratch.write("changed", to: "d2/watched")
+      #expect(try await eventually(within: .milliseconds(2500)) { () async throws -> Bool in counter.value == 2 })
+      await loop.run { holder.watcher = nil }
+    }
+  }
+
   @Test("a directory that is replaced is watched again")
   func directoryReplaced() async throws {
     let scratch = try Scratch()
@@ -228,7 +256,8 @@ struct FileWatcherTests {
     try await withLoop { loop in
       await loop.run {
         holder.watcher = FileWatcher(
-          path, known: FileSignature(path: path), period: .milliseconds(50), on: loop) { counter.add() }
+          path, known: FileSignature(path: path), period: .milliseconds(50), on: loop
+        ) { counter.add() }
         holder.watcher?.start()
         holder.watcher?.cancel()
         holder.watcher?.cancel()
@@ -256,10 +285,12 @@ struct DirectoryEventTests {
     bytes.withUnsafeBytes { DirectoryWatcher.parse($0) }
   }
 
-  @Test("every kind of event is known by its mask", arguments: [
-    (IN_CREATE, DirectoryEvent.Kind.created), (IN_MODIFY, .modified), (IN_CLOSE_WRITE, .written),
-    (IN_MOVED_TO, .movedIn), (IN_MOVED_FROM, .removed), (IN_DELETE, .removed), (IN_ATTRIB, .attributes),
-  ])
+  @Test(
+    "every kind of event is known by its mask",
+    arguments: [
+      (IN_CREATE, DirectoryEvent.Kind.created), (IN_MODIFY, .modified), (IN_CLOSE_WRITE, .written),
+      (IN_MOVED_TO, .movedIn), (IN_MOVED_FROM, .removed), (IN_DELETE, .removed), (IN_ATTRIB, .attributes),
+    ])
   func kinds(_ mask: CInt, _ kind: DirectoryEvent.Kind) {
     #expect(parse(bytes(mask: mask, name: "pod.yaml")) == [DirectoryEvent(kind, name: "pod.yaml")])
   }

@@ -129,56 +129,58 @@ struct ConfigurationTests {
     #expect(reading.isAsExpected(configuration))
   }
 
-  @Test("a value that cannot be used is named with its variable and what is allowed", arguments: [
-    ("NODE_NAME", "", "the name of this node"),
-    ("INPOD_UDS", "", "path"),
-    ("INPOD_UDS", "/" + String(repeating: "a", count: 107), "at most 107 bytes"),
-    ("INPOD_PORT_REUSE", "True", "exactly true or false"),
-    ("INPOD_PORT_REUSE", "1", "exactly true or false"),
-    ("INPOD_PORT_REUSE", "", "exactly true or false"),
-    ("ENABLE_ORIG_SRC", "auto", "exactly true or false"),
-    ("IPV6_ENABLED", "yes", "exactly true or false"),
-    ("ENABLE_RESPONSE_BAGGAGE", " true", "exactly true or false"),
-    ("LOCALHOST_APP_TUNNEL", "on", "exactly true or false"),
-    ("AUTHZ_POLICY_INFO_LOGGING", "TRUE", "exactly true or false"),
-    ("PACKET_MARK", "4294967296", "from 0 to 4294967295"),
-    ("PACKET_MARK", "-1", "from 0 to 4294967295"),
-    ("PACKET_MARK", "0x539", "from 0 to 4294967295"),
-    ("PACKET_MARK", "+1", "from 0 to 4294967295"),
-    ("KEEPALIVE_ENABLED", "", "exactly true or false"),
-    ("KEEPALIVE_TIME", "0", "from 1s to 9h6m7s"),
-    ("KEEPALIVE_TIME", "32768", "from 1s to 9h6m7s"),
-    ("KEEPALIVE_INTERVAL", "fast", "10s, 5m or 1h30m"),
-    ("KEEPALIVE_RETRIES", "128", "from 1 to 127"),
-    ("KEEPALIVE_RETRIES", "0", "from 1 to 127"),
-    ("USER_TIMEOUT_ENABLED", "no", "exactly true or false"),
-    ("HTTP2_STREAM_WINDOW_SIZE", "65534", "from 65535 to 2147483647"),
-    ("HTTP2_CONNECTION_WINDOW_SIZE", "2147483648", "from 65535 to 2147483647"),
-    ("HTTP2_FRAME_SIZE", "16383", "from 16384 to 16777215"),
-    ("HTTP2_FRAME_SIZE", "16777216", "from 16384 to 16777215"),
-    ("POOL_MAX_STREAMS_PER_CONNECTION", "0", "from 1 to 65535"),
-    ("POOL_MAX_STREAMS_PER_CONNECTION", "65536", "from 1 to 65535"),
-    ("POOL_UNUSED_RELEASE_TIMEOUT", "5 m", "10s, 5m or 1h30m"),
-    ("CONNECTION_TERMINATION_DEADLINE", "-1s", "10s, 5m or 1h30m"),
-    ("TERMINATION_GRACE_PERIOD_SECONDS", "30s", "whole number from 0"),
-    ("TERMINATION_GRACE_PERIOD_SECONDS", "18446744073709551615", "whole number from 0"),
-    ("SECRET_TTL", "59s", "from 1m to 3650d"),
-    ("LOCAL_XDS_PATH", "", "the path of a mesh file"),
-    ("LOCAL_CA_PATH", "", "directory"),
-    ("RUST_LOG", "loud", "error, warn, info, debug or trace"),
-    ("ZTUNNEL_WORKER_THREADS", "0%", "percentage"),
-    ("ZTUNNEL_WORKER_THREADS", "100.001%", "percentage"),
-    ("ZTUNNEL_WORKER_THREADS", "%", "percentage"),
-    ("ZTUNNEL_WORKER_THREADS", "nan%", "percentage"),
-    ("ZTUNNEL_WORKER_THREADS", "-2", "percentage"),
-    ("ZTUNNEL_WORKER_THREADS", "1025", "from 0 (one for each CPU) to 1024"),
-    ("ZTUNNEL_WORKER_THREADS", "", "percentage"),
-    ("ZTUNNEL_CPU_LIMIT", "0", "2, 1.5 or 500m"),
-    ("ZTUNNEL_RESOURCE_CPU_LIMIT", "1.", "2, 1.5 or 500m"),
-    ("ZTUNNEL_RESOURCE_CPU_REQUEST", "0m", "2, 1.5 or 500m"),
-    ("PROXY_MODE", "Shared", "must be shared"),
-    ("FAKE_CA", "maybe", "exactly true or false"),
-  ])
+  @Test(
+    "a value that cannot be used is named with its variable and what is allowed",
+    arguments: [
+      ("NODE_NAME", "", "the name of this node"),
+      ("INPOD_UDS", "", "path"),
+      ("INPOD_UDS", "/" + String(repeating: "a", count: 107), "at most 107 bytes"),
+      ("INPOD_PORT_REUSE", "True", "exactly true or false"),
+      ("INPOD_PORT_REUSE", "1", "exactly true or false"),
+      ("INPOD_PORT_REUSE", "", "exactly true or false"),
+      ("ENABLE_ORIG_SRC", "auto", "exactly true or false"),
+      ("IPV6_ENABLED", "yes", "exactly true or false"),
+      ("ENABLE_RESPONSE_BAGGAGE", " true", "exactly true or false"),
+      ("LOCALHOST_APP_TUNNEL", "on", "exactly true or false"),
+      ("AUTHZ_POLICY_INFO_LOGGING", "TRUE", "exactly true or false"),
+      ("PACKET_MARK", "4294967296", "from 0 to 4294967295"),
+      ("PACKET_MARK", "-1", "from 0 to 4294967295"),
+      ("PACKET_MARK", "0x539", "from 0 to 4294967295"),
+      ("PACKET_MARK", "+1", "from 0 to 4294967295"),
+      ("KEEPALIVE_ENABLED", "", "exactly true or false"),
+      ("KEEPALIVE_TIME", "0", "from 1s to 9h6m7s"),
+      ("KEEPALIVE_TIME", "32768", "from 1s to 9h6m7s"),
+      ("KEEPALIVE_INTERVAL", "fast", "10s, 5m or 1h30m"),
+      ("KEEPALIVE_RETRIES", "128", "from 1 to 127"),
+      ("KEEPALIVE_RETRIES", "0", "from 1 to 127"),
+      ("USER_TIMEOUT_ENABLED", "no", "exactly true or false"),
+      ("HTTP2_STREAM_WINDOW_SIZE", "65534", "from 65535 to 2147483647"),
+      ("HTTP2_CONNECTION_WINDOW_SIZE", "2147483648", "from 65535 to 2147483647"),
+      ("HTTP2_FRAME_SIZE", "16383", "from 16384 to 16777215"),
+      ("HTTP2_FRAME_SIZE", "16777216", "from 16384 to 16777215"),
+      ("POOL_MAX_STREAMS_PER_CONNECTION", "0", "from 1 to 65535"),
+      ("POOL_MAX_STREAMS_PER_CONNECTION", "65536", "from 1 to 65535"),
+      ("POOL_UNUSED_RELEASE_TIMEOUT", "5 m", "10s, 5m or 1h30m"),
+      ("CONNECTION_TERMINATION_DEADLINE", "-1s", "10s, 5m or 1h30m"),
+      ("TERMINATION_GRACE_PERIOD_SECONDS", "30s", "whole number from 0"),
+      ("TERMINATION_GRACE_PERIOD_SECONDS", "18446744073709551615", "whole number from 0"),
+      ("SECRET_TTL", "59s", "from 1m to 3650d"),
+      ("LOCAL_XDS_PATH", "", "the path of a mesh file"),
+      ("LOCAL_CA_PATH", "", "directory"),
+      ("RUST_LOG", "loud", "error, warn, info, debug or trace"),
+      ("ZTUNNEL_WORKER_THREADS", "0%", "percentage"),
+      ("ZTUNNEL_WORKER_THREADS", "100.001%", "percentage"),
+      ("ZTUNNEL_WORKER_THREADS", "%", "percentage"),
+      ("ZTUNNEL_WORKER_THREADS", "nan%", "percentage"),
+      ("ZTUNNEL_WORKER_THREADS", "-2", "percentage"),
+      ("ZTUNNEL_WORKER_THREADS", "1025", "from 0 (one for each CPU) to 1024"),
+      ("ZTUNNEL_WORKER_THREADS", "", "percentage"),
+      ("ZTUNNEL_CPU_LIMIT", "0", "2, 1.5 or 500m"),
+      ("ZTUNNEL_RESOURCE_CPU_LIMIT", "1.", "2, 1.5 or 500m"),
+      ("ZTUNNEL_RESOURCE_CPU_REQUEST", "0m", "2, 1.5 or 500m"),
+      ("PROXY_MODE", "Shared", "must be shared"),
+      ("FAKE_CA", "maybe", "exactly true or false"),
+    ])
   func refuses(_ variable: String, _ value: String, _ allowed: String) throws {
     let problems = problems([variable: value])
     #expect(problems.map(\.variable) == [variable])
@@ -186,21 +188,23 @@ struct ConfigurationTests {
     #expect(problems.first?.reason.contains(allowed) == true, "\(problems)")
   }
 
-  @Test("a variable that asks for what does not exist is refused, with what to do instead", arguments: [
-    ("XDS_ADDRESS", "istiod.istio-system.svc:15012", "LOCAL_XDS_PATH"),
-    ("CA_ADDRESS", "https://istiod.istio-system.svc:15012", "LOCAL_CA_PATH"),
-    ("FAKE_CA", "true", "LOCAL_CA_PATH"),
-    ("PROXY_CONFIG", "concurrency: 2", "unset"),
-    ("PROXY_MODE", "dedicated", "shared"),
-    ("ENABLE_PROXY", "false", "unset"),
-    ("ISTIO_META_DNS_CAPTURE", "true", "false"),
-    ("ISTIO_META_DNS_CAPTURE", "TRUE", "false"),
-    ("UNSTABLE_ENABLE_SOCKS5", "true", "unset"),
-    ("XDS_ON_DEMAND", "true", "unset"),
-    ("CRL_PATH", "/var/run/secrets/istio/crl", "unset"),
-    ("COMPLIANCE_POLICY", "pqc", "unset"),
-    ("TLS12_ENABLED", "true", "unset"),
-  ])
+  @Test(
+    "a variable that asks for what does not exist is refused, with what to do instead",
+    arguments: [
+      ("XDS_ADDRESS", "istiod.istio-system.svc:15012", "LOCAL_XDS_PATH"),
+      ("CA_ADDRESS", "https://istiod.istio-system.svc:15012", "LOCAL_CA_PATH"),
+      ("FAKE_CA", "true", "LOCAL_CA_PATH"),
+      ("PROXY_CONFIG", "concurrency: 2", "unset"),
+      ("PROXY_MODE", "dedicated", "shared"),
+      ("ENABLE_PROXY", "false", "unset"),
+      ("ISTIO_META_DNS_CAPTURE", "true", "false"),
+      ("ISTIO_META_DNS_CAPTURE", "TRUE", "false"),
+      ("UNSTABLE_ENABLE_SOCKS5", "true", "unset"),
+      ("XDS_ON_DEMAND", "true", "unset"),
+      ("CRL_PATH", "/var/run/secrets/istio/crl", "unset"),
+      ("COMPLIANCE_POLICY", "pqc", "unset"),
+      ("TLS12_ENABLED", "true", "unset"),
+    ])
   func refusesUnsupported(_ variable: String, _ value: String, _ remedy: String) throws {
     let problems = problems([variable: value])
     #expect(problems.map(\.variable) == [variable])
@@ -209,12 +213,14 @@ struct ConfigurationTests {
     #expect(reason.contains(remedy))
   }
 
-  @Test("the same variables are accepted where they ask for nothing", arguments: [
-    ("XDS_ADDRESS", ""), ("CA_ADDRESS", ""), ("FAKE_CA", "false"), ("PROXY_CONFIG", ""), ("PROXY_MODE", "shared"),
-    ("ENABLE_PROXY", "true"), ("ISTIO_META_DNS_CAPTURE", "false"), ("UNSTABLE_ENABLE_SOCKS5", "false"),
-    ("XDS_ON_DEMAND", "false"), ("CRL_PATH", ""), ("COMPLIANCE_POLICY", ""), ("TLS12_ENABLED", "false"),
-    ("INPOD_ENABLED", "true"), ("RUST_BACKTRACE", "1"), ("POD_NAME", "ztunnel-x"), ("INSTANCE_IP", "10.0.0.1"),
-  ])
+  @Test(
+    "the same variables are accepted where they ask for nothing",
+    arguments: [
+      ("XDS_ADDRESS", ""), ("CA_ADDRESS", ""), ("FAKE_CA", "false"), ("PROXY_CONFIG", ""), ("PROXY_MODE", "shared"),
+      ("ENABLE_PROXY", "true"), ("ISTIO_META_DNS_CAPTURE", "false"), ("UNSTABLE_ENABLE_SOCKS5", "false"),
+      ("XDS_ON_DEMAND", "false"), ("CRL_PATH", ""), ("COMPLIANCE_POLICY", ""), ("TLS12_ENABLED", "false"),
+      ("INPOD_ENABLED", "true"), ("RUST_BACKTRACE", "1"), ("POD_NAME", "ztunnel-x"), ("INSTANCE_IP", "10.0.0.1"),
+    ])
   func acceptsUnasked(_ variable: String, _ value: String) throws {
     #expect(try configuration([variable: value]) == configuration())
   }

@@ -27,7 +27,15 @@ struct MeshFileLoadTests {
 
   @Test("every problem of a file is told as file, line and column")
   func places() throws {
-    let text = "workloads:\n- name: cart\n  namespace: shop\n  workloadIps: [\"10.9.0.300\"]\n  services: {}\n  colour: red\n"
+    let text = """
+      workloads:
+      - name: cart
+        namespace: shop
+        workloadIps: ["10.9.0.300"]
+        services: {}
+        colour: red
+
+      """
     try withFile(Data(text.utf8)) { path in
       let error = try #require(loadError(.file(path)))
       #expect(error.code == "MESH_FILE_INVALID")

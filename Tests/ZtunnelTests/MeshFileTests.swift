@@ -3,27 +3,28 @@ import Linux
 import Logging
 import Mesh
 import Synchronization
-import Testing
 import TestSupport
+import Testing
 
 @testable import Ztunnel
 
 /// A mesh with one workload for every name, at 10.9.0.1 and up.
 private func mesh(_ names: String..., extra: String = "") -> String {
   guard !names.isEmpty else { return "workloads: []\n" + extra }
-  return "workloads:\n" + names.enumerated().map { index, name in
-    """
-    - uid: west//Pod/shop/\(name)
-      name: \(name)
-      namespace: shop
-      serviceAccount: \(name)
-      node: worker-1
-      workloadIps: ["10.9.0.\(index + 1)"]
-      protocol: HBONE
-      services: {}
+  return "workloads:\n"
+    + names.enumerated().map { index, name in
+      """
+      - uid: west//Pod/shop/\(name)
+        name: \(name)
+        namespace: shop
+        serviceAccount: \(name)
+        node: worker-1
+        workloadIps: ["10.9.0.\(index + 1)"]
+        protocol: HBONE
+        services: {}
 
-    """
-  }.joined() + extra
+      """
+    }.joined() + extra
 }
 
 private let denyAll = """
@@ -231,6 +232,9 @@ struct MeshFileReloadTests {
       #expect(await latestError() == "MESH_FILE_INVALID")
       #expect(record.count == 1)
       #expect(record.names == ["cart", "web"])
+      // The same again is no news.
+      try scratch.replace("mesh.yaml", with: "workloads:\n- nonsense: true\n")
+      try await Task.sleep(for: .milliseconds(500))
 
       try scratch.replace("mesh.yaml", with: mesh("cart"))
       #expect(try await soon { record.count == 2 })

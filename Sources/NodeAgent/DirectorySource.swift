@@ -1,0 +1,111 @@
+import CLinux
+import Glibc
+import Linux
+import Logging
+
+/// Watches a directory of workload files and reports the complete list of what is wanted whenever it changes.
+///
+/// Inotify says when to look; what is there is always read anew, so a lost event costs at most one ``rescan``.
+/// Belongs to its event loop.
+final class DirectorySource {
+  private let loop: EventLoop
+  private let threads: BlockingThreads
+  private let logger: Logger
+  private let rescan: Duration
+  private let report: ([DesiredWorkload]) -> Void
+  private let notifications: Descriptor
+  private var directory: WorkloadDirectory
+  private var watch: Watch?
+  private var timer: LoopTimer?
+  private var isScanning = false
+  private var scanAgain = false
+  private var reported: [DesiredWorkload]?
+  private var stopped = false
+
+  /// Events come in bursts: one save of an editor is half a dozen.
+  private static let gathering: Duration = .milliseconds(20)
+
+  /// `report` is called on the loop; never before the whole directory could be read once. Throws ``SystemError``.
+  init(
+    _ directory: WorkloadDirectory, rescan: Duration = .seconds(10), threads: BlockingThreads, logger: Logger,
+    on loop: EventLoop, report: @escaping ([DesiredWorkload]) -> Void
+  ) throws(SystemError) {
+    self.directory = directory
+    self.rescan = rescan
+    self.threads = threads
+    self.logger = logger
+    self.loop = loop
+    self.report = report
+    notifications = Descriptor(
+      owning: try system("inotify_init1") { inotify_init1(CInt(IN_NONBLOCK) | CInt(IN_CLOEXEC)) })
+  }
+
+  /// Throws ``SystemError``.
+  func start() throws(SystemError) {
+    watch = try loop.watch(notifications.raw, for: .readable) { [weak self] _ in self?.notified() }
+    scan()
+  }
+
+  func stop() {
+    stopped = true
+    watch?.cancel()
+    timer?.cancel()
+  }
+
+  private func notified() {
+    // What the events say does not matter: the directory is read anew.
+    var buffer = [UInt8](repeating: 0, count: 16 << 10)
+    while read(notifications.raw, &buffer, buffer.count) > 0 {}
+    schedule(after: Self.gathering)
+  }
+
+  private func schedule(after delay: Duration) {
+    timer?.cancel()
+    timer = loop.schedule(after: delay) { [weak self] in self?.scan() }
+  }
+
+  private func scan() {
+    guard !stopped else { return }
+    guard !isScanning else {
+      scanAgain = true
+      return
+    }
+    isScanning = true
+    timer?.cancel()
+    // Each time, because the path may be another directory by now. Before the scan, so that what changes during it is
+    // noticed after it.
+    let interest = UInt32(
+      IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
+    _ = inotify_add_watch(notifications.raw, directory.path, interest)
+    let before = directory
+    loop.spawn { [self] in
+      let outcome = try? await threads.run {
+        var directory = before
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        let report = directory.scan(now: Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec))
+        return (directory, report)
+      }
+      isScanning = false
+      guard let (directory, report) = outcome, !stopped else { return }
+      take(directory, report)
+    }
+  }
+
+  private func take(_ scanned: WorkloadDirectory, _ report: WorkloadDirectory.Report) {
+    directory = scanned
+    for problem in report.newProblems { logger.error("\(problem)") }
+    for corrected in report.corrected { logger.notice("corrected: \(corrected)") }
+    if directory.isComplete, reported != directory.workloads {
+      reported = directory.workloads
+      logger.info("workloads read", metadata: ["count": "\(directory.workloads.count)", "path": "\(directory.path)"])
+      self.report(directory.workloads)
+    }
+    if report.unsettled {
+      schedule(after: WorkloadDirectory.settling)
+    } else {
+      schedule(after: scanAgain ? Self.gathering : rescan)
+    }
+    scanAgain = false
+  }
+}

@@ -1,0 +1,137 @@
+import Linux
+import Logging
+import Redirection
+import ZDS
+
+/// Brings what is wanted and what is in place together, one task a workload (see ``Enrolment``).
+///
+/// Belongs to its event loop: make it and call it there. Work that blocks runs on other threads.
+public final class Enroller {
+  /// Times of waiting.
+  public struct Timing: Sendable {
+    /// After a failure, doubling up to ``longestRetry``.
+    public var firstRetry: Duration = .milliseconds(500)
+    public var longestRetry: Duration = .seconds(30)
+    /// Between two looks for a namespace that is not there.
+    public var namespacePoll: Duration = .seconds(1)
+
+    public init() {}
+  }
+
+  let loop: EventLoop
+  let defaults: RedirectionSettings
+  let announcer: any WorkloadAnnouncing
+  let timing: Timing
+  let logger: Logger
+  private let redirector: any PodRedirecting
+  private let opener: NamespaceOpener
+  private let threads: BlockingThreads
+  private var enrolments: [WorkloadUID: Enrolment] = [:]
+  private var owners: [NamespaceIdentity: WorkloadUID] = [:]
+  private var waiting: [CheckedContinuation<Void, Never>] = []
+
+  public init(
+    defaults: RedirectionSettings, redirector: any PodRedirecting, announcer: any WorkloadAnnouncing,
+    opener: NamespaceOpener, threads: BlockingThreads, timing: Timing = .init(), logger: Logger, on loop: EventLoop
+  ) {
+    self.defaults = defaults
+    self.redirector = redirector
+    self.announcer = announcer
+    self.opener = opener
+    self.threads = threads
+    self.timing = timing
+    self.logger = logger
+    self.loop = loop
+  }
+
+  /// How far each workload is.
+  public var states: [WorkloadUID: EnrolmentState] { enrolments.mapValues(\.state) }
+
+  /// Takes the complete list of what is wanted; what is not in it leaves the mesh.
+  public func want(_ workloads: [DesiredWorkload]) {
+    let wanted = Dictionary(workloads.map { ($0.uid, $0) }) { first, _ in first }
+    for (uid, enrolment) in enrolments { enrolment.want(wanted[uid]) }
+    for workload in workloads where enrolments[workload.uid] == nil {
+      let enrolment = Enrolment(workload, enroller: self)
+      enrolments[workload.uid] = enrolment
+      // The task holds the enroller: an enrolment only borrows it.
+      loop.spawn { [self] in
+        await enrolment.run()
+        enrolments[enrolment.uid] = nil
+        progressed()
+      }
+    }
+  }
+
+  /// Proves every enrolled workload again: has its namespace been replaced, do its rules deviate?
+  public func verifyAll() {
+    for enrolment in enrolments.values { enrolment.verify() }
+  }
+
+  /// A ztunnel has the whole snapshot: what failed for want of one is tried at once.
+  public func ztunnelCame() {
+    for enrolment in enrolments.values { enrolment.ztunnelCame() }
+  }
+
+  /// Returns when every workload was tried once, or at the deadline.
+  public func firstAttempts(within limit: Duration) async {
+    await wait(within: limit) { [self] in enrolments.values.allSatisfy(\.wasTried) }
+  }
+
+  /// Takes every workload out of the mesh. Returns when all are, or at the deadline; true when all are.
+  public func leaveAll(within limit: Duration) async -> Bool {
+    want([])
+    await wait(within: limit) { [self] in enrolments.isEmpty }
+    return enrolments.isEmpty
+  }
+
+  private func wait(within limit: Duration, until isDone: () -> Bool) async {
+    let deadline = ContinuousClock.now + limit
+    let timer = loop.schedule(at: deadline) { [weak self] in self?.progressed() }
+    while !isDone(), ContinuousClock.now < deadline {
+      await withCheckedContinuation { waiting.append($0) }
+    }
+    timer.cancel()
+  }
+
+  // MARK: From the enrolments
+
+  func progressed() {
+    let continuations = waiting
+    waiting = []
+    for continuation in continuations { continuation.resume() }
+  }
+
+  func owner(of identity: NamespaceIdentity) -> WorkloadUID? { owners[identity] }
+
+  /// Throws ``EnrolmentError/namespaceClaimed(_:by:)``: two workloads in one namespace would each undo the other.
+  func claim(_ identity: NamespaceIdentity, for uid: WorkloadUID) throws(EnrolmentError) {
+    if let owner = owners[identity], owner != uid { throw .namespaceClaimed(identity, by: owner) }
+    owners[identity] = uid
+  }
+
+  func release(_ identity: NamespaceIdentity, of uid: WorkloadUID) {
+    guard owners[identity] == uid else { return }
+    owners[identity] = nil
+    // Whoever was refused this namespace may have it now.
+    for enrolment in enrolments.values {
+      if case .failed(.namespaceClaimed(identity, _), _) = enrolment.state { enrolment.wake() }
+    }
+  }
+
+  func open(_ location: NamespaceLocation) async throws(EnrolmentError) -> NetworkNamespace {
+    let opener = opener
+    do { return try await threads.run { try opener.open(location) } } catch {
+      throw error as? EnrolmentError ?? .redirection(.init(error))
+    }
+  }
+
+  func redirection<Value: Sendable>(
+    _ body: @escaping @Sendable (any PodRedirecting) throws -> Value
+  ) async throws(EnrolmentError) -> Value {
+    let redirector = redirector
+    do { return try await threads.run { try body(redirector) } } catch {
+      throw .redirection(.init(error))
+    }
+  }
+}

@@ -1,0 +1,249 @@
+import Linux
+import Logging
+import Redirection
+import ZDS
+
+/// One workload's way into the mesh and out of it (enrollment.md §5).
+///
+/// In: namespace open, redirection written and proven, then announced to ztunnel. Capture exists before ztunnel is told,
+/// so that nothing ever leaves in plaintext because something was late. Out: rules first, then the proxy, so that a
+/// live workload is never left redirecting to nobody.
+///
+/// All steps of one workload run one after the other, in a task of its own: a namespace that is slow or broken delays
+/// nobody else. Belongs to its event loop.
+final class Enrolment {
+  /// What is known to be in place.
+  private struct Actual {
+    let namespace: NetworkNamespace
+    var settings: RedirectionSettings?
+    /// What ztunnel was told and has acknowledged.
+    var announced: WorkloadInfo?
+  }
+
+  let uid: WorkloadUID
+  private(set) var state = EnrolmentState.redirecting
+  /// The first pass is over, however it ended.
+  private(set) var wasTried = false
+
+  /// Nil when the workload is not wanted any more.
+  private var desired: DesiredWorkload?
+  private var actual: Actual?
+  /// A workload kept outside had its rules looked for, and removed.
+  private var isCleared = false
+  private var retry: RetryDelay
+
+  private unowned let enroller: Enroller
+  private let logger: Logger
+  private var changed = false
+  private var pause: (timer: LoopTimer?, continuation: CheckedContinuation<Void, Never>)?
+
+  init(_ desired: DesiredWorkload, enroller: Enroller) {
+    uid = desired.uid
+    self.desired = desired
+    self.enroller = enroller
+    retry = RetryDelay(first: enroller.timing.firstRetry, longest: enroller.timing.longestRetry)
+    var logger = enroller.logger
+    logger[metadataKey: "workload"] = "\(desired.info)"
+    logger[metadataKey: "uid"] = "\(uid)"
+    self.logger = logger
+    keepUntilProven()
+  }
+
+  // MARK: From the enroller
+
+  /// What is wanted now; nil: that it leaves.
+  func want(_ desired: DesiredWorkload?) {
+    guard desired != self.desired else { return }
+    self.desired = desired
+    isCleared = false
+    retry.reset()
+    keepUntilProven()
+    wake()
+  }
+
+  /// Looks again now, or as soon as the pass under way is over.
+  func wake() {
+    changed = true
+    guard let pause else { return }
+    self.pause = nil
+    pause.timer?.cancel()
+    pause.continuation.resume()
+  }
+
+  /// Proves again what was proven before. What failed is tried again in its own time.
+  func verify() {
+    if wasTried, actual?.settings != nil { wake() }
+  }
+
+  /// A ztunnel has come: what failed for want of one is tried at once.
+  func ztunnelCame() {
+    switch state {
+    case .waitingForZtunnel, .failed(.announcement, _): wake()
+    default: break
+    }
+  }
+
+  /// Works until the workload is neither wanted nor in place.
+  func run() async {
+    while true {
+      changed = false
+      let delay = await pass()
+      wasTried = true
+      enroller.progressed()
+      if desired == nil, actual == nil { return }
+      if !changed { await wait(for: delay) }
+    }
+  }
+
+  // MARK: One pass
+
+  /// Brings the workload one whole way forward. Returns when to look again by itself; nil: only when woken.
+  private func pass() async -> Duration? {
+    do throws(EnrolmentError) {
+      guard let desired, desired.inMesh else {
+        try await leave()
+        return nil
+      }
+      try await enrol(desired)
+      retry.reset()
+      return nil
+    } catch {
+      if error.isMissingNamespace {
+        become(.waitingForNamespace, logging: error)
+        return enroller.timing.namespacePoll
+      }
+      if error.isMissingZtunnel {
+        become(.waitingForZtunnel, logging: error)
+        return enroller.timing.longestRetry
+      }
+      let delay = retry.delay()
+      become(.failed(error, retryIn: delay), logging: error)
+      return delay
+    }
+  }
+
+  private func enrol(_ desired: DesiredWorkload) async throws(EnrolmentError) {
+    if state != .announced { become(.redirecting) }
+    let namespace = try await currentNamespace(desired.location)
+    try enroller.claim(namespace.identity, for: uid)
+    if actual == nil { actual = Actual(namespace: namespace) }
+    try await redirect(enroller.defaults.adjusted(by: desired.annotations), in: namespace)
+    if actual?.announced != desired.info {
+      do { try await enroller.announcer.add(uid, desired.info, in: namespace) } catch { throw .announcement(error) }
+      actual?.announced = desired.info
+      logger.info("enrolled", metadata: ["namespace": "\(namespace.identity)"])
+    }
+    become(.announced)
+  }
+
+  /// Opens the namespace as it is now. When the one in place is gone, or another one has its name, ztunnel learns it.
+  private func currentNamespace(_ location: NamespaceLocation) async throws(EnrolmentError) -> NetworkNamespace {
+    let found: NetworkNamespace
+    do throws(EnrolmentError) { found = try await enroller.open(location) } catch {
+      if error.isMissingNamespace, actual != nil {
+        logger.info("the namespace is gone", metadata: ["path": "\(location)"])
+        await forgetActual()
+      }
+      throw error
+    }
+    guard let actual else { return found }
+    if actual.namespace.identity == found.identity { return actual.namespace }
+    logger.info(
+      "the namespace was replaced",
+      metadata: ["old": "\(actual.namespace.identity)", "new": "\(found.identity)"])
+    await forgetActual()
+    return found
+  }
+
+  private func redirect(_ settings: RedirectionSettings, in namespace: NetworkNamespace) async throws(EnrolmentError) {
+    if actual?.settings == settings {
+      let deviations = try await enroller.redirection { try $0.check(settings, in: namespace) }
+      if deviations.isEmpty { return }
+      logger.warning(
+        "redirection deviated and is repaired",
+        metadata: ["deviations": "\(deviations.prefix(10).map(\.description).joined(separator: "; "))"])
+      // Until it is proven again it is not in place.
+      actual?.settings = nil
+    }
+    let report = try await enroller.redirection { try $0.apply(settings, in: namespace) }
+    if !report.changed.isEmpty {
+      logger.info("redirection written", metadata: ["changed": "\(report.changed.joined(separator: ", "))"])
+    }
+    for degradation in report.degradations { logger.warning("\(degradation)") }
+    actual?.settings = settings
+  }
+
+  /// Out of the mesh: rules first, then the proxy.
+  private func leave() async throws(EnrolmentError) {
+    if let actual {
+      become(.leaving)
+      do throws(EnrolmentError) { try await remove(from: actual.namespace) } catch {
+        // A namespace that is not the workload's any more needs no rules removed; anything else is tried again, and
+        // ztunnel goes on serving it meanwhile.
+        let isStillThere = if let desired { try? await enroller.open(desired.location) } else { actual.namespace }
+        if isStillThere?.identity == actual.namespace.identity { throw error }
+      }
+      await forgetActual()
+      logger.info("left the mesh")
+    } else if let desired, !isCleared {
+      // An earlier run of the agent may have enrolled it. What another workload is enrolled in stays as it is.
+      if let namespace = try? await enroller.open(desired.location), enroller.owner(of: namespace.identity) == nil {
+        try await remove(from: namespace)
+      }
+      await enroller.announcer.delete(uid)
+    } else if desired == nil {
+      await enroller.announcer.delete(uid)
+    }
+    isCleared = true
+    become(.outside)
+  }
+
+  private func remove(from namespace: NetworkNamespace) async throws(EnrolmentError) {
+    do throws(EnrolmentError) {
+      let report = try await enroller.redirection { try $0.remove(from: namespace) }
+      if !report.changed.isEmpty {
+        logger.info("redirection removed", metadata: ["changed": "\(report.changed.joined(separator: ", "))"])
+      }
+    } catch {
+      guard case .redirection(let cause) = error else { throw error }
+      throw .removal(cause)
+    }
+  }
+
+  private func forgetActual() async {
+    guard let actual else { return }
+    self.actual = nil
+    await enroller.announcer.delete(uid)
+    enroller.release(actual.namespace.identity, of: uid)
+  }
+
+  /// A ztunnel that outlived the agent may run this workload: until the agent has its namespace, it is told to go on.
+  private func keepUntilProven() {
+    guard let desired, desired.inMesh, actual == nil else { return }
+    do { try enroller.announcer.keep(uid, desired.info) } catch { logger.error("\(error)") }
+  }
+
+  // MARK: State and waiting
+
+  private func become(_ next: EnrolmentState, logging error: EnrolmentError? = nil) {
+    if let error {
+      // Once a reason, not once a try.
+      let isExpected = error.isMissingNamespace || error.isMissingZtunnel
+      logger.log(level: lastError == error ? .debug : isExpected ? .notice : .error, "\(next)")
+      lastError = error
+    } else if next == .announced || next == .outside {
+      lastError = nil
+    }
+    state = next
+  }
+
+  /// The last failure that was logged, until the workload got where it should be.
+  private var lastError: EnrolmentError?
+
+  private func wait(for delay: Duration?) async {
+    await withCheckedContinuation { continuation in
+      let timer = delay.map { enroller.loop.schedule(after: $0) { [weak self] in self?.wake() } }
+      pause = (timer, continuation)
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import Linux
+import Vocabulary
+import ZDS
+
+/// Why a workload is not, or not completely, in the mesh.
+public enum EnrolmentError: CodedError, Equatable {
+  /// The words of an error from a module whose errors are of many types.
+  public struct Cause: Equatable, Sendable {
+    public let code: String
+    public let summary: String
+    public let remedy: String?
+
+    init(_ error: any Error) {
+      let coded = error as? any CodedError
+      code = coded?.code ?? "UNKNOWN"
+      summary = coded?.summary ?? String(describing: error)
+      remedy = coded?.remedy
+    }
+  }
+
+  case namespace(NetworkNamespaceError)
+  /// The node's own namespace must never be captured.
+  case hostNamespace(path: String)
+  case namespaceClaimed(NamespaceIdentity, by: WorkloadUID)
+  case redirection(Cause)
+  case announcement(ZDSError)
+  case removal(Cause)
+
+  public var code: String {
+    switch self {
+    case .namespace(let error): error.code
+    case .hostNamespace: "ENROL_HOST_NAMESPACE"
+    case .namespaceClaimed: "ENROL_NAMESPACE_CLAIMED"
+    case .redirection(let cause): cause.code
+    case .announcement(let error): error.code
+    case .removal(let cause): cause.code
+    }
+  }
+
+  public var summary: String {
+    switch self {
+    case .namespace(let error): error.summary
+    case .hostNamespace(let path): "\(path) is the node's own network namespace"
+    case .namespaceClaimed(let identity, let owner): "\(identity) belongs to \(owner) already"
+    case .redirection(let cause): "redirection could not be written: \(cause.summary)"
+    case .announcement(let error): error.summary
+    case .removal(let cause): "redirection could not be removed: \(cause.summary)"
+    }
+  }
+
+  public var remedy: String? {
+    switch self {
+    case .namespace(let error): error.remedy
+    case .hostNamespace: "give the namespace of the workload, not of the node"
+    case .namespaceClaimed: "two workloads cannot share a namespace; take one of them out"
+    case .redirection(let cause), .removal(let cause): cause.remedy
+    case .announcement(let error): error.remedy
+    }
+  }
+}
+
+extension EnrolmentError {
+  var isMissingNamespace: Bool {
+    if case .namespace(.notFound) = self { true } else { false }
+  }
+
+  var isMissingZtunnel: Bool { self == .announcement(.notConnected) }
+}

@@ -1,0 +1,17 @@
+/// Where a workload's network namespace is found.
+public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
+  /// A file such as `/run/netns/web`.
+  case path(String)
+  /// The namespace a process runs in.
+  case process(Int32)
+
+  /// The file to open.
+  public var path: String {
+    switch self {
+    case .path(let path): path
+    case .process(let process): "/proc/\(process)/ns/net"
+    }
+  }
+
+  public var description: String { path }
+}

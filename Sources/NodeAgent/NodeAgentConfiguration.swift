@@ -1,0 +1,103 @@
+import Redirection
+import Vocabulary
+import ZDS
+
+/// A setting that cannot be used.
+public struct ConfigurationError: CodedError, Equatable {
+  /// The flag or variable, such as `HOST_PROBE_SNAT_IP`.
+  public let setting: String
+  public let value: String
+  public let expected: String
+
+  public var code: String { "BAD_SETTING" }
+  public var summary: String { "\(setting) is `\(value)`, but must be \(expected)" }
+}
+
+/// Everything the daemon is told when it starts. Flags win over environment variables, which win over defaults.
+public struct NodeAgentConfiguration: Sendable {
+  /// What may be given on the command line; nil: not given.
+  public struct Flags: Sendable {
+    public var socketPath: String?
+    public var workloads: String?
+    public var cleanupOnExit = false
+
+    public init() {}
+  }
+
+  public static let defaultSocketPath = "/var/run/ztunnel/ztunnel.sock"
+  public static let defaultWorkloads = "/etc/ambient/workloads.d"
+
+  public let socketPath: UnixSocketPath
+  public let workloads: String
+  /// Where files are remembered across restarts.
+  public let stateDirectory: String
+  public let redirection: RedirectionSettings
+  /// Between two proofs of every enrolled namespace.
+  public let reconcileInterval: Duration
+  public let cleanupOnExit: Bool
+
+  /// Throws ``ConfigurationError``.
+  public init(flags: Flags = .init(), environment: [String: String]) throws(ConfigurationError) {
+    let socket = flags.socketPath ?? environment["ZTUNNEL_UDS_ADDRESS"] ?? Self.defaultSocketPath
+    do { socketPath = try UnixSocketPath(socket) } catch {
+      throw ConfigurationError(
+        setting: "ZTUNNEL_UDS_ADDRESS", value: socket, expected: "a path of 1 to \(UnixSocketPath.maximumLength) bytes")
+    }
+    workloads = flags.workloads ?? environment["WORKLOADS_DIRECTORY"] ?? Self.defaultWorkloads
+    guard !workloads.isEmpty else {
+      throw ConfigurationError(setting: "WORKLOADS_DIRECTORY", value: "", expected: "the path of a directory")
+    }
+    // Beside the lock of the redirection, which must be gone after a reboot, too.
+    stateDirectory = "/run/ambient/node-agent/" + workloads.split(separator: "/").joined(separator: "-")
+    redirection = try Self.redirection(environment)
+    reconcileInterval = try Self.duration("AMBIENT_RECONCILE_INTERVAL", environment, default: .seconds(30))
+    guard reconcileInterval >= .milliseconds(100) else {
+      throw ConfigurationError(
+        setting: "AMBIENT_RECONCILE_INTERVAL", value: environment["AMBIENT_RECONCILE_INTERVAL"] ?? "",
+        expected: "at least 100ms")
+    }
+    cleanupOnExit = flags.cleanupOnExit
+  }
+
+  /// The redirection of a workload that wishes nothing of its own (redirection.md §2). Throws ``ConfigurationError``.
+  public static func redirection(_ environment: [String: String]) throws(ConfigurationError) -> RedirectionSettings {
+    RedirectionSettings(
+      dnsCapture: try boolean("AMBIENT_DNS_CAPTURE", environment, default: false),
+      ipv6: try boolean("AMBIENT_IPV6", environment, default: true),
+      probeSourceV4: try address(
+        "HOST_PROBE_SNAT_IP", environment, .v4, default: RedirectionSettings.defaultProbeSourceV4),
+      probeSourceV6: try address(
+        "HOST_PROBE_SNAT_IPV6", environment, .v6, default: RedirectionSettings.defaultProbeSourceV6))
+  }
+
+  // MARK: Values
+
+  private static func boolean(
+    _ name: String, _ environment: [String: String], default value: Bool
+  ) throws(ConfigurationError) -> Bool {
+    guard let text = environment[name], !text.isEmpty else { return value }
+    do { return try CaptureAnnotations.boolean(text) } catch {
+      throw ConfigurationError(setting: name, value: text, expected: "true or false")
+    }
+  }
+
+  private static func address(
+    _ name: String, _ environment: [String: String], _ family: IPAddress.Family, default value: IPAddress
+  ) throws(ConfigurationError) -> IPAddress {
+    guard let text = environment[name], !text.isEmpty else { return value }
+    guard let address = IPAddress(text), address.family == family else {
+      throw ConfigurationError(setting: name, value: text, expected: "an address of IP\(family)")
+    }
+    return address
+  }
+
+  private static func duration(
+    _ name: String, _ environment: [String: String], default value: Duration
+  ) throws(ConfigurationError) -> Duration {
+    guard let text = environment[name], !text.isEmpty else { return value }
+    guard let duration = DurationText.parse(text) else {
+      throw ConfigurationError(setting: name, value: text, expected: "a duration such as 30s, 5m or 1h30m")
+    }
+    return duration
+  }
+}

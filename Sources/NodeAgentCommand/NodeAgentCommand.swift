@@ -1,0 +1,14 @@
+import ArgumentParser
+
+@main
+struct NodeAgentCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "node-agent",
+    abstract: "Puts network namespaces into an ambient mesh.",
+    discussion: """
+      Reads which workloads belong to the mesh, writes the redirection of their traffic inside their network \
+      namespaces, and hands the namespaces to ztunnel over a unix socket.
+      """,
+    subcommands: [Run.self, Rules.self, Version.self],
+    defaultSubcommand: Run.self)
+}

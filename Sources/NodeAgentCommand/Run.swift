@@ -1,0 +1,76 @@
+import ArgumentParser
+import Glibc
+import Linux
+import NodeAgent
+import Telemetry
+
+struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Runs the daemon (the default).",
+    discussion: """
+      Workloads are YAML files (*.yaml, *.yml), watched while it runs; one workload a document, or a list under \
+      `workloads:`:
+
+        name: web
+        namespace: shop
+        serviceAccount: web          # default: default
+        netns: /run/netns/web        # or pid: 1234
+        uid: web-1                   # default: <namespace>/<name>
+        mesh: true                   # false takes it out
+        annotations:
+          ambient.istio.io/bypass-inbound-capture: "false"
+          ambient.istio.io/dns-capture: "false"
+          istio.io/reroute-virtual-interfaces: "tap0, tap1"
+
+      Further environment variables:
+        AMBIENT_DNS_CAPTURE         capture DNS too; every ztunnel must serve it (default false)
+        AMBIENT_IPV6                write IPv6 rules (default true)
+        AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again (default 30s)
+        HOST_PROBE_SNAT_IP, HOST_PROBE_SNAT_IPV6
+                                    addresses of health probes, which are never captured
+        LOG_LEVEL                   such as info, or info,enrolment=debug (default info)
+        LOG_FORMAT                  json or plain (default plain)
+
+      On SIGTERM the sockets are closed. Rules stay in force, so that no traffic of an enrolled workload leaves in \
+      plaintext, unless --cleanup-on-exit is given.
+      """)
+
+  @Option(
+    help: ArgumentHelp(
+      "Socket that ztunnel connects to; also ZTUNNEL_UDS_ADDRESS. (default: \(NodeAgentConfiguration.defaultSocketPath))",
+      valueName: "path"))
+  var ztunnelUdsAddress: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Directory of workload files; also WORKLOADS_DIRECTORY. (default: \(NodeAgentConfiguration.defaultWorkloads))",
+      valueName: "directory"))
+  var workloads: String?
+
+  @Flag(help: "Take every workload out of the mesh at exit, rules included.")
+  var cleanupOnExit = false
+
+  func run() throws {
+    // Before any thread is made: all inherit it.
+    SignalSource.block([SIGTERM, SIGINT])
+    let environment = Environment.read()
+    var flags = NodeAgentConfiguration.Flags()
+    flags.socketPath = ztunnelUdsAddress
+    flags.workloads = workloads
+    flags.cleanupOnExit = cleanupOnExit
+    let configuration: NodeAgentConfiguration
+    let filter: LogFilter
+    do {
+      configuration = try NodeAgentConfiguration(flags: flags, environment: environment)
+      filter = try LogFilter(environmentValue: environment["LOG_LEVEL"])
+    } catch { throw ValidationError("\(error)") }
+    let format = LogFormat(environmentValue: environment["LOG_FORMAT"])
+    let writer = try LogWriter.standardOutput(format: format)
+    let pipeline = bootstrapLogging(format: format, filter: filter, writer: writer)
+    defer { writer.flush() }
+    do { try NodeAgent.run(configuration) } catch {
+      pipeline.logger(for: "node-agent").critical("cannot start: \(error)")
+      throw ExitCode.failure
+    }
+  }
+}
