@@ -99,7 +99,7 @@ let package = Package(
     tests(of: "Identity", ["COpenSSL", "TLS"]),
     tests(of: "HTTP2"),
     tests(of: "Redirection"),
-    tests(of: "NodeAgent", ["Linux", "Redirection", "Vocabulary", "ZDS", log]),
+    tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(of: "Ztunnel"),
     .testTarget(
       name: "EndToEndTests",

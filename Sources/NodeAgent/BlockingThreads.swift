@@ -48,11 +48,13 @@ public final class BlockingThreads: Sendable {
   private func startThread() -> Bool {
     var thread = pthread_t()
     let retained = Unmanaged.passRetained(self)
-    let status = pthread_create(&thread, nil, { argument in
-      guard let argument else { return nil }
-      Unmanaged<BlockingThreads>.fromOpaque(argument).takeRetainedValue().work()
-      return nil
-    }, retained.toOpaque())
+    let status = pthread_create(
+      &thread, nil,
+      { argument in
+        guard let argument else { return nil }
+        Unmanaged<BlockingThreads>.fromOpaque(argument).takeRetainedValue().work()
+        return nil
+      }, retained.toOpaque())
     guard status == 0 else {
       retained.release()
       return false

@@ -5,9 +5,9 @@ import ZDS
 
 /// One workload's way into the mesh and out of it (enrollment.md §5).
 ///
-/// In: namespace open, redirection written and proven, then announced to ztunnel. Capture exists before ztunnel is told,
-/// so that nothing ever leaves in plaintext because something was late. Out: rules first, then the proxy, so that a
-/// live workload is never left redirecting to nobody.
+/// In: namespace open, redirection written and proven, then announced to ztunnel. Capture exists before ztunnel is
+/// told, so that nothing ever leaves in plaintext because something was late. Out: rules first, then the proxy, so that
+/// a live workload is never left redirecting to nobody.
 ///
 /// All steps of one workload run one after the other, in a task of its own: a namespace that is slow or broken delays
 /// nobody else. Belongs to its event loop.

@@ -22,7 +22,7 @@ public final class NodeAgent {
   private let logger = Logger(label: "node-agent")
   private let server: ZDSServer
   private let enroller: Enroller
-  private let threads = BlockingThreads(limit: 4)
+  private let threads = BlockingThreads(limit: 8)
   private var source: DirectorySource?
   private var signals: SignalSource?
   private var isAccepting = false
@@ -97,7 +97,8 @@ public final class NodeAgent {
     if configuration.cleanupOnExit {
       let done = await enroller.leaveAll(within: Self.cleanup)
       logger.log(
-        level: done ? .info : .error, done ? "every workload left the mesh" : "not every workload left the mesh in time")
+        level: done ? .info : .error,
+        done ? "every workload left the mesh" : "not every workload left the mesh in time")
     } else {
       logger.info("redirection stays in force: enrolled workloads are cut off while no ztunnel serves them")
     }
@@ -107,6 +108,7 @@ public final class NodeAgent {
 
   private func want(_ workloads: [DesiredWorkload]) {
     enroller.want(workloads)
+    ServiceNotifier.status("\(workloads.count(where: \.inMesh)) workloads wanted in the mesh")
     guard !isAccepting else { return }
     isAccepting = true
     loop.spawn { [self] in
@@ -114,7 +116,6 @@ public final class NodeAgent {
       do {
         try server.startAccepting()
         ServiceNotifier.ready()
-        ServiceNotifier.status("\(workloads.count) workloads")
         logger.info("accepting ztunnels")
       } catch {
         logger.critical("cannot accept ztunnels: \(error)")

@@ -26,10 +26,11 @@ public struct NodeAgentConfiguration: Sendable {
 
   public static let defaultSocketPath = "/var/run/ztunnel/ztunnel.sock"
   public static let defaultWorkloads = "/etc/ambient/workloads.d"
+  public static let defaultStateDirectory = "/run/ambient/node-agent"
 
   public let socketPath: UnixSocketPath
   public let workloads: String
-  /// Where files are remembered across restarts.
+  /// Where files are remembered across restarts. It must not outlive a reboot, which ends all namespaces.
   public let stateDirectory: String
   public let redirection: RedirectionSettings
   /// Between two proofs of every enrolled namespace.
@@ -47,8 +48,12 @@ public struct NodeAgentConfiguration: Sendable {
     guard !workloads.isEmpty else {
       throw ConfigurationError(setting: "WORKLOADS_DIRECTORY", value: "", expected: "the path of a directory")
     }
-    // Beside the lock of the redirection, which must be gone after a reboot, too.
-    stateDirectory = "/run/ambient/node-agent/" + workloads.split(separator: "/").joined(separator: "-")
+    let state = environment["AMBIENT_STATE_DIRECTORY"] ?? Self.defaultStateDirectory
+    guard state.hasPrefix("/") else {
+      throw ConfigurationError(setting: "AMBIENT_STATE_DIRECTORY", value: state, expected: "an absolute path")
+    }
+    // One for each directory of workloads, so that another one's files are not taken for removed.
+    stateDirectory = "\(state)/\(workloads.split(separator: "/").joined(separator: "-"))"
     redirection = try Self.redirection(environment)
     reconcileInterval = try Self.duration("AMBIENT_RECONCILE_INTERVAL", environment, default: .seconds(30))
     guard reconcileInterval >= .milliseconds(100) else {

@@ -23,7 +23,9 @@ public struct RememberedFiles: Sendable {
       let raw = file.raw
       var written = 0
       while written < bytes.count {
-        written += try system("write", temporary) { bytes[written...].withUnsafeBytes { write(raw, $0.baseAddress, $0.count) } }
+        written += try system("write", temporary) {
+          bytes[written...].withUnsafeBytes { write(raw, $0.baseAddress, $0.count) }
+        }
       }
       try system("rename", path) { rename(temporary, path) }
     } catch {

@@ -88,10 +88,12 @@ struct WorkloadNode {
         let reason: WorkloadFileError.Reason =
           switch error {
           case .unknown:
-            .unknownKey(name, known: [
-              CaptureAnnotations.bypassInboundCaptureKey, CaptureAnnotations.dnsCaptureKey,
-              CaptureAnnotations.rerouteInterfacesKey,
-            ])
+            .unknownKey(
+              name,
+              known: [
+                CaptureAnnotations.bypassInboundCaptureKey, CaptureAnnotations.dnsCaptureKey,
+                CaptureAnnotations.rerouteInterfacesKey,
+              ])
           case .notABoolean(let value): .badValue(key: name, value: value, expected: "true or false")
           case .notAnInterface(let value): .badValue(key: name, value: value, expected: "names of interfaces")
           }

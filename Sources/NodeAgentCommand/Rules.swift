@@ -7,8 +7,8 @@ struct Rules: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Prints the redirection of a network namespace, in iptables-save form.",
     discussion: """
-      Without a flag, what is there now. Nothing is ever changed. The settings come from the same environment variables \
-      as those of `run`, and from the flags here; only --dry-run and --check use them.
+      Without a flag, what is there now. Nothing is ever changed. The settings come from the same environment \
+      variables as those of `run`, and from the flags here; only --dry-run and --check use them.
       """)
 
   @Option(help: ArgumentHelp("The namespace, such as /run/netns/web or /proc/123/ns/net.", valueName: "path"))

@@ -28,6 +28,7 @@ struct Run: ParsableCommand {
         AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again (default 30s)
         HOST_PROBE_SNAT_IP, HOST_PROBE_SNAT_IPV6
                                     addresses of health probes, which are never captured
+        AMBIENT_STATE_DIRECTORY     remembers files across restarts, not reboots (default /run/ambient/node-agent)
         LOG_LEVEL                   such as info, or info,enrolment=debug (default info)
         LOG_FORMAT                  json or plain (default plain)
 
@@ -37,7 +38,7 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Socket that ztunnel connects to; also ZTUNNEL_UDS_ADDRESS. (default: \(NodeAgentConfiguration.defaultSocketPath))",
+      "Socket for ztunnel; also ZTUNNEL_UDS_ADDRESS. (default: \(NodeAgentConfiguration.defaultSocketPath))",
       valueName: "path"))
   var ztunnelUdsAddress: String?
 

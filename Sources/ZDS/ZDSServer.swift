@@ -100,11 +100,6 @@ public final class ZDSServer {
     _ = await send(request, .delete)
   }
 
-  /// Forgets a workload that no ztunnel has been told of, as after an add whose redirection could not be proven.
-  public func forget(_ uid: WorkloadUID) {
-    entries[uid] = nil
-  }
-
   /// Closes every connection and the listener. Who waits gets ``ZDSError/stopped``.
   public func stop() {
     acceptWatch?.cancel()

@@ -37,22 +37,26 @@ struct NodeAgentConfigurationTests {
     #expect("\(configuration.redirection.probeSourceV6)" == "fd00::1")
   }
 
-  @Test("a setting that cannot be used is named", arguments: [
-    ("ZTUNNEL_UDS_ADDRESS", ""), ("ZTUNNEL_UDS_ADDRESS", "/" + String(repeating: "x", count: 200)),
-    ("WORKLOADS_DIRECTORY", ""), ("AMBIENT_DNS_CAPTURE", "yes"), ("AMBIENT_IPV6", "on"),
-    ("AMBIENT_RECONCILE_INTERVAL", "soon"), ("AMBIENT_RECONCILE_INTERVAL", "0"), ("HOST_PROBE_SNAT_IP", "fd00::1"),
-    ("HOST_PROBE_SNAT_IP", "10.0.0"), ("HOST_PROBE_SNAT_IPV6", "10.0.0.1"),
-  ])
+  @Test(
+    "a setting that cannot be used is named",
+    arguments: [
+      ("ZTUNNEL_UDS_ADDRESS", ""), ("ZTUNNEL_UDS_ADDRESS", "/" + String(repeating: "x", count: 200)),
+      ("WORKLOADS_DIRECTORY", ""), ("AMBIENT_DNS_CAPTURE", "yes"), ("AMBIENT_IPV6", "on"),
+      ("AMBIENT_RECONCILE_INTERVAL", "soon"), ("AMBIENT_RECONCILE_INTERVAL", "0"), ("HOST_PROBE_SNAT_IP", "fd00::1"),
+      ("HOST_PROBE_SNAT_IP", "10.0.0"), ("HOST_PROBE_SNAT_IPV6", "10.0.0.1"),
+    ])
   func refused(name: String, value: String) {
     let error = #expect(throws: ConfigurationError.self) { try NodeAgentConfiguration(environment: [name: value]) }
     #expect(error?.setting == name)
     #expect(error?.value == value)
   }
 
-  @Test("durations are Istio's", arguments: [
-    ("30", .seconds(30)), ("500ms", .milliseconds(500)), ("1h30m", .seconds(5400)), ("", nil), ("10", .seconds(10)),
-    ("10x", nil), ("s", nil), ("-1s", nil), ("1.5s", nil), ("99999999999s", nil), ("4294967295h", nil),
-  ] as [(String, Duration?)])
+  @Test(
+    "durations are Istio's",
+    arguments: [
+      ("30", .seconds(30)), ("500ms", .milliseconds(500)), ("1h30m", .seconds(5400)), ("", nil), ("10", .seconds(10)),
+      ("10x", nil), ("s", nil), ("-1s", nil), ("1.5s", nil), ("99999999999s", nil), ("4294967295h", nil),
+    ] as [(String, Duration?)])
   func durations(text: String, value: Duration?) {
     #expect(DurationText.parse(text) == value)
   }

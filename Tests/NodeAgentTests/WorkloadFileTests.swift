@@ -13,11 +13,12 @@ struct WorkloadFileTests {
   @Test("a document is a workload, and what it leaves out has its default")
   func defaults() throws {
     let found = try parse("name: web\nnamespace: shop\nnetns: /run/netns/web\n")
-    #expect(found == [
-      DesiredWorkload(
-        uid: uid("shop/web"), info: WorkloadInfo(name: "web", namespace: "shop", serviceAccount: "default"),
-        location: .path("/run/netns/web"))
-    ])
+    #expect(
+      found == [
+        DesiredWorkload(
+          uid: uid("shop/web"), info: WorkloadInfo(name: "web", namespace: "shop", serviceAccount: "default"),
+          location: .path("/run/netns/web"))
+      ])
   }
 
   @Test("every key is read")
@@ -82,21 +83,31 @@ struct WorkloadFileTests {
     ("workloads:\n- 7\n", 2, .wrongType(key: "workloads", expected: "a list of mappings")),
     ("workloads: []\nmesh: true\n", 2, .unknownKey("mesh", known: ["workloads"])),
     (head + "netns: /n\npid: 7\n", 4, .bothLocations),
-    (head + "netns: run/netns/a\n", 3,
-      .badValue(key: "netns", value: "run/netns/a", expected: "an absolute path such as /run/netns/web")),
+    (
+      head + "netns: run/netns/a\n", 3,
+      .badValue(key: "netns", value: "run/netns/a", expected: "an absolute path such as /run/netns/web")
+    ),
     (head + "netns: [/n]\n", 3, .wrongType(key: "netns", expected: "a single value")),
     (head + "pid: -7\n", 3, .badValue(key: "pid", value: "-7", expected: "a process id")),
     (head + "pid: 99999999999\n", 3, .badValue(key: "pid", value: "99999999999", expected: "a process id")),
     (head + "netns: /n\nmesh: maybe\n", 4, .badValue(key: "mesh", value: "maybe", expected: "true or false")),
-    (head + "netns: /n\nuid: 'a b'\n", 4,
-      .badValue(key: "uid", value: "a b", expected: "1 to 128 printable characters without spaces")),
-    (head + "netns: /n\nserviceAccount: a/b\n", 4,
-      .badValue(key: "serviceAccount", value: "a/b", expected: "1 to 253 letters, digits, `-`, `.` or `_`")),
+    (
+      head + "netns: /n\nuid: 'a b'\n", 4,
+      .badValue(key: "uid", value: "a b", expected: "1 to 128 printable characters without spaces")
+    ),
+    (
+      head + "netns: /n\nserviceAccount: a/b\n", 4,
+      .badValue(key: "serviceAccount", value: "a/b", expected: "1 to 253 letters, digits, `-`, `.` or `_`")
+    ),
     (head + "netns: /n\nannotations: 7\n", 4, .wrongType(key: "annotations", expected: "a mapping")),
-    (head + "netns: /n\nannotations:\n  ambient.istio.io/dns-capture: yes\n", 5,
-      .badValue(key: "ambient.istio.io/dns-capture", value: "yes", expected: "true or false")),
-    (head + "netns: /n\nannotations:\n  istio.io/reroute-virtual-interfaces: tap0,a/b\n", 5,
-      .badValue(key: "istio.io/reroute-virtual-interfaces", value: "a/b", expected: "names of interfaces")),
+    (
+      head + "netns: /n\nannotations:\n  ambient.istio.io/dns-capture: yes\n", 5,
+      .badValue(key: "ambient.istio.io/dns-capture", value: "yes", expected: "true or false")
+    ),
+    (
+      head + "netns: /n\nannotations:\n  istio.io/reroute-virtual-interfaces: tap0,a/b\n", 5,
+      .badValue(key: "istio.io/reroute-virtual-interfaces", value: "a/b", expected: "names of interfaces")
+    ),
     (head + "netns: *here\n", 3, .alias),
     ("name: &a x\n", 1, .alias),
     (String(repeating: "[", count: 100_000), 1, .tooDeep),
@@ -127,9 +138,11 @@ struct WorkloadFileTests {
     #expect(found?.line == 5)
   }
 
-  @Test("broken YAML is named with its line", arguments: [
-    ("a: [1,\n", 2), ("name: a\nname: b\n", 1), ("\tname: a\n", 1), ("name: 'a\n", 2), ("name: a\n bad: b\n", 2),
-  ])
+  @Test(
+    "broken YAML is named with its line",
+    arguments: [
+      ("a: [1,\n", 2), ("name: a\nname: b\n", 1), ("\tname: a\n", 1), ("name: 'a\n", 2), ("name: a\n bad: b\n", 2),
+    ])
   func syntax(text: String, line: Int) {
     let found = #expect(throws: WorkloadFileError.self) { try parse(text) }
     #expect(found?.code == "WORKLOAD_FILE_NOT_YAML")
@@ -189,10 +202,12 @@ struct WorkloadFileTests {
     #expect(adjusted.bypassInboundCapture)
   }
 
-  @Test("booleans are those of Go's ParseBool", arguments: [
-    ("1", true), ("t", true), ("T", true), ("TRUE", true), ("true", true), ("True", true), ("0", false), ("f", false),
-    ("F", false), ("FALSE", false), ("false", false), ("False", false), ("yes", nil), ("", nil), ("tRUE", nil),
-  ] as [(String, Bool?)])
+  @Test(
+    "booleans are those of Go's ParseBool",
+    arguments: [
+      ("1", true), ("t", true), ("T", true), ("TRUE", true), ("true", true), ("True", true), ("0", false), ("f", false),
+      ("F", false), ("FALSE", false), ("false", false), ("False", false), ("yes", nil), ("", nil), ("tRUE", nil),
+    ] as [(String, Bool?)])
   func booleans(text: String, value: Bool?) {
     #expect((try? CaptureAnnotations.boolean(text)) == value)
   }

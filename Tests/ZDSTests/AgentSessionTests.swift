@@ -99,7 +99,8 @@ struct AgentSessionTests {
       Issue.record("no deadline")
       return
     }
-    #expect(names(session.receive(.deadline(number))) == ["1 ZDS_ACK_TIMEOUT", "2 ZDS_ACK_TIMEOUT", "close ZDS_ACK_TIMEOUT"])
+    let closing = names(session.receive(.deadline(number)))
+    #expect(closing == ["1 ZDS_ACK_TIMEOUT", "2 ZDS_ACK_TIMEOUT", "close ZDS_ACK_TIMEOUT"])
     #expect(names(session.receive(ack)) == [])
     #expect(names(session.receive(.submit(3, try add("u3")))) == ["3 ZDS_CLOSED_BY_PEER"])
   }

@@ -117,9 +117,11 @@ struct MessageTests {
   func roundTrip(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     func text(_ length: ClosedRange<Int>) -> String {
-      String(String.UnicodeScalarView((0..<Int.random(in: length, using: &random)).compactMap { _ in
-        Unicode.Scalar(UInt32.random(in: 0...0x10ffff, using: &random))
-      }))
+      String(
+        String.UnicodeScalarView(
+          (0..<Int.random(in: length, using: &random)).compactMap { _ in
+            Unicode.Scalar(UInt32.random(in: 0...0x10ffff, using: &random))
+          }))
     }
     for _ in 0..<2000 {
       let id = uid("u" + text(0...30))
@@ -136,7 +138,8 @@ struct MessageTests {
     }
   }
 
-  @Test("random and mutated bytes are read or refused, and what is read survives a round trip",
+  @Test(
+    "random and mutated bytes are read or refused, and what is read survives a round trip",
     arguments: [UInt64(11), 12, 13, 14])
   func fuzz(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)

@@ -54,8 +54,12 @@ private func openEventDescriptors() -> Int {
     }
     var target = [CChar](repeating: 0, count: 256)
     let length = readlink("/proc/self/fd/\(name)", &target, target.count - 1)
-    if length > 0, String(decoding: target.prefix(length).map(UInt8.init(bitPattern:)), as: UTF8.self)
-      .hasPrefix("anon_inode:[eventfd]") { count += 1 }
+    if length > 0,
+      String(decoding: target.prefix(length).map(UInt8.init(bitPattern:)), as: UTF8.self)
+        .hasPrefix("anon_inode:[eventfd]")
+    {
+      count += 1
+    }
   }
   return count
 }
@@ -159,7 +163,8 @@ struct PacketSocketTests {
     #expect(throws: ZDSError.descriptorMissing) { _ = try ZDSClient.instruction(Self.add, nil) }
   }
 
-  @Test("anything else with a descriptor is refused, and the descriptor is closed",
+  @Test(
+    "anything else with a descriptor is refused, and the descriptor is closed",
     arguments: [ZDSRequest.keep(uid("u1")), .delete(uid("u1")), .snapshotSent])
   func unexpectedDescriptor(request: ZDSRequest) throws {
     let before = openEventDescriptors()

@@ -117,9 +117,11 @@ struct SocketTests {
       } catch { recorder.lines.append("\(error)") }
       return recorder.lines
     }
-    #expect(lines == [
-      "ZDS_NOT_CONNECTED", "connected", "add u1", "keep u2", "snapshot", "add u3", "delete u1", "add u4", "ZDS_REFUSED",
-    ])
+    #expect(
+      lines == [
+        "ZDS_NOT_CONNECTED", "connected", "add u1", "keep u2", "snapshot", "add u3", "delete u1", "add u4",
+        "ZDS_REFUSED",
+      ])
   }
 
   @Test("a client that dials before there is a server, and after one has gone, gets there")

@@ -1,0 +1,126 @@
+import Foundation
+import Linux
+import TestSupport
+import Testing
+import ZDS
+
+@testable import NodeAgent
+
+/// The whole daemon as a process, with real namespaces, and a ztunnel that only remembers.
+@Suite("The node agent as a process", .requires(.root, .command("ip")))
+struct DaemonTests {
+  /// Ztunnel's side, which says yes to everything.
+  private final class Recorder: ZDSClientHandler {
+    var lines: [String] = []
+    func connected() {}
+    func disconnected(_ error: ZDSError) { lines.append("disconnected") }
+    func dialFailed(_ error: ZDSError, retryIn delay: Duration) {}
+    func follow(_ instruction: WorkloadInstruction<NetworkNamespace>) async -> InstructionAnswer {
+      switch instruction {
+      case .add(let uid, _, let namespace): lines.append("add \(uid) \(namespace.identity)")
+      case .addWithoutNamespace(let uid, _): lines.append("bad add \(uid)")
+      case .keep(let uid): lines.append("keep \(uid)")
+      case .delete(let uid): lines.append("delete \(uid)")
+      case .snapshotSent: lines.append("snapshot")
+      }
+      return .acknowledge
+    }
+  }
+
+  @Test("from a file to rules and an announced namespace, through drift and removal, and out")
+  func wholeLife() async throws {
+    let agent = try #require(BuiltProduct.path("node-agent"))
+    let temporary = try TemporaryDirectory()
+    try await TestNetwork.with { network in
+      try await wholeLife(of: network.namespace("pod"), agent, temporary)
+    }
+  }
+
+  private func wholeLife(of pod: TestNamespace, _ agent: String, _ temporary: TemporaryDirectory) async throws {
+    let file = "{name: web, namespace: shop, netns: \(pod.path)}\n"
+    try temporary.write(file, to: "web.yaml")
+    let process = try RunningProcess(
+      [agent, "run", "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path],
+      environment: [
+        "AMBIENT_RECONCILE_INTERVAL": "200ms", "AMBIENT_STATE_DIRECTORY": temporary.path + "/state",
+      ])
+    defer { process.kill() }
+    #expect(process.waitForLine(containing: "accepting ztunnels") != nil)
+    func rules(_ arguments: String...) throws -> CommandResult {
+      try Command.run([agent, "rules", "--netns", pod.path] + arguments)
+    }
+    #expect(try rules("--check").status == 0)
+    #expect(try rules().output == (try rules("--dry-run").output))
+
+    let identity = "\(pod.namespace.identity)"
+    let socket = try UnixSocketPath(temporary.path + "/z.sock")
+    let lines = try await onLoop { loop in
+      let recorder = Recorder()
+      let client = ZDSClient(path: socket, on: loop, handler: recorder)
+      loop.spawn { await client.run() }
+      _ = await loop.waitUntil { recorder.lines.contains("snapshot") }
+      temporary.remove("web.yaml")
+      _ = await loop.waitUntil { recorder.lines.contains("delete shop/web") }
+      client.stop()
+      return recorder.lines
+    }
+    #expect(lines.prefix(2) == ["add shop/web \(identity)", "snapshot"])
+    #expect(lines.last == "delete shop/web")
+    #expect(try rules("--check").status == 1)
+    #expect(try !rules().output.contains("ISTIO"))
+
+    try temporary.write(file, to: "web.yaml")
+    #expect(try eventually { try rules("--check").status == 0 })
+    if Command.path(of: "iptables-legacy") != nil {
+      try pod.mustRun(["iptables-legacy", "-t", "nat", "-F", "ISTIO_OUTPUT"])
+      #expect(process.waitForLine(containing: "redirection deviated") != nil)
+      #expect(try eventually { try rules("--check").status == 0 })
+    }
+    #expect(process.terminate() == 0)
+    #expect(try rules("--check").status == 0, "rules stay after the end")
+  }
+
+  @Test("with --cleanup-on-exit nothing is left behind")
+  func cleanup() throws {
+    let agent = try #require(BuiltProduct.path("node-agent"))
+    let temporary = try TemporaryDirectory()
+    try TestNetwork.with { network in try cleanup(of: network.namespace("pod"), agent, temporary) }
+  }
+
+  private func cleanup(of pod: TestNamespace, _ agent: String, _ temporary: TemporaryDirectory) throws {
+    try temporary.write("{name: web, namespace: shop, netns: \(pod.path)}\n", to: "web.yaml")
+    let process = try RunningProcess(
+      [agent, "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path, "--cleanup-on-exit"],
+      environment: ["AMBIENT_STATE_DIRECTORY": temporary.path + "/state"])
+    defer { process.kill() }
+    #expect(process.waitForLine(containing: "redirection written") != nil)
+    #expect(process.terminate() == 0)
+    #expect(try !Command.run([agent, "rules", "--netns", pod.path]).output.contains("ISTIO"))
+  }
+
+  @Test(
+    "a setting that cannot be used ends the start with its name",
+    arguments: [
+      ["ZTUNNEL_UDS_ADDRESS": ""], ["AMBIENT_IPV6": "maybe"], ["LOG_LEVEL": "=,="],
+    ])
+  func badSettings(environment: [String: String]) throws {
+    let agent = try #require(BuiltProduct.path("node-agent"))
+    let process = try RunningProcess([agent], environment: environment)
+    defer { process.kill() }
+    let status = try #require(process.waitForExit(within: .seconds(10)))
+    #expect(status != 0)
+    if let name = environment.keys.first, name != "LOG_LEVEL" { #expect(process.errors.contains(name)) }
+  }
+
+  @Test(
+    "rules of something that is no namespace fail with status 2 and the reason",
+    arguments: [
+      "/run/netns/there-is-none", "/etc/hostname",
+    ])
+  func rulesOfNothing(path: String) throws {
+    let agent = try #require(BuiltProduct.path("node-agent"))
+    let result = try Command.run([agent, "rules", "--netns", path])
+    #expect(result.status == 2)
+    #expect(result.errors.contains("NETNS_"))
+  }
+}
