@@ -69,7 +69,8 @@ final class MeshFixture: Sendable {
     try writeMesh()
   }
 
-  /// Gives a running mesh to `body`, and takes everything down afterwards.
+  /// Gives a running mesh to `body`, and takes everything down afterwards. With `AMBIENT_TEST_LOGS` set, the output of
+  /// both proxies is printed even if nothing is thrown.
   static func with(
     environment: [String: String] = [:], _ body: (MeshFixture) async throws -> Void
   ) async throws {
@@ -81,6 +82,7 @@ final class MeshFixture: Sendable {
       do {
         for node in [fixture.left, fixture.right] { try fixture.startZtunnel(on: node, environment) }
         try await body(fixture)
+        if ProcessInfo.processInfo.environment["AMBIENT_TEST_LOGS"] != nil { fixture.printLogs() }
       } catch {
         fixture.printLogs()
         throw error

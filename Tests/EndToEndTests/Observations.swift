@@ -29,6 +29,20 @@ enum ConnectionEnd: Equatable {
   case none
 }
 
+extension TCPClient {
+  /// Connects, says something, and reads until the connection is over. Where the redirection answers for an
+  /// unreachable peer, the reset may come before the connect has been noticed to succeed.
+  func end(of address: SocketAddress, saying text: String = "anybody there?") throws -> ConnectionEnd {
+    do {
+      let connection = try connect(to: address)
+      try connection.send(text)
+      return try connection.end()
+    } catch let error as SystemError where [ECONNRESET, EPIPE].contains(error.number) {
+      return .reset
+    }
+  }
+}
+
 extension TCPConnection {
   /// Reads, and drops, until the connection is over.
   func end(within limit: Duration = .seconds(10)) throws -> ConnectionEnd {

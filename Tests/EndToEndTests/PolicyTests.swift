@@ -27,9 +27,8 @@ private struct Cast {
 
   /// Whether a new connection of `client` carries anything; false when it ended without.
   func isAllowed(_ client: MeshPod, port: UInt16 = 8080) throws -> Bool {
-    let connection = try connect(client, port: port)
     do {
-      return try connection.exchange("hello") == "hello"
+      return try connect(client, port: port).exchange("hello") == "hello"
     } catch let error as SystemError where [ECONNRESET, EPIPE].contains(error.number) {
       return false
     } catch TCPTestError.endedEarly {

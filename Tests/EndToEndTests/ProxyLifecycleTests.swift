@@ -21,6 +21,10 @@ struct ProxyLifecycleTests {
     func connect() throws -> TCPConnection {
       try TCPClient(in: client.pod).connect(to: server.address(port: 8080))
     }
+
+    func endOfConnection() throws -> ConnectionEnd {
+      try TCPClient(in: client.pod).end(of: server.address(port: 8080))
+    }
   }
 
   /// Whether a connect was refused by the kernel, as it is where traffic is redirected to a port nobody listens on.
@@ -63,7 +67,7 @@ struct ProxyLifecycleTests {
       #expect(try open.exchange("hello") == "hello")
       try mesh.right.ztunnel.kill()
       #expect(try open.end() == .reset)
-      #expect(try setting.connect().end() == .reset)
+      #expect(try setting.endOfConnection() == .reset)
       #expect(try mesh.left.ztunnel.waitForLine("connection complete", "HBONE_UNREACHABLE") != nil)
       try mesh.startZtunnel(on: mesh.right)
       #expect(mesh.right.agent.hasSentSnapshots(2))
@@ -86,7 +90,7 @@ struct ProxyLifecycleTests {
       if side == "left" {
         #expect(try isRefused { try setting.connect() })
       } else {
-        #expect(try setting.connect().end() == .reset)
+        #expect(try setting.endOfConnection() == .reset)
       }
       #expect(process.isRunning)
       #expect(try open.exchange("still here") == "still here")
