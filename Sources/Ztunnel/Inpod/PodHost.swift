@@ -68,7 +68,10 @@ final class PodHost: ZDSClientHandler {
     for action in actions {
       switch action {
       case .start(let start): loop.spawn { [self] in await self.start(start) }
-      case .drain(let id, let mode): loop.spawn { [self] in await drain(id, mode) }
+      case .drain(let id, let mode):
+        // Counted here, not when the task begins to run: ``shutDown()`` asks right after it has made them.
+        draining += 1
+        loop.spawn { [self] in await drain(id, mode) }
       case .answer(let answer):
         let resume = self.answer
         self.answer = nil
@@ -114,7 +117,6 @@ final class PodHost: ZDSClientHandler {
   }
 
   private func drain(_ id: ProxyID, _ mode: DrainMode) async {
-    draining += 1
     let info = proxies.removeValue(forKey: id)
     await withTaskGroup(of: Void.self) { group in
       for worker in workers {
