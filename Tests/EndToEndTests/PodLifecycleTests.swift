@@ -32,7 +32,8 @@ struct PodLifecycleTests {
         return connection
       }
       #expect(try leaving.pod.listeningPorts.isSuperset(of: Self.proxyPorts))
-      try await mesh.right.agent.remove(leaving)
+      // With its rules, without which the application's packets would go astray before the proxy learns anything.
+      try await mesh.right.agent.remove(leaving, keepingRules: true)
       for connection in cut { #expect(try connection.end() == .reset) }
       for client in [client, outside] {
         let line = try #require(
@@ -54,7 +55,7 @@ struct PodLifecycleTests {
       let far = try listener.accept()
       try near.send("x")
       #expect(try far.receive(1).count == 1)
-      try await mesh.left.agent.remove(client)
+      try await mesh.left.agent.remove(client, keepingRules: true)
       #expect(try near.end() == .reset)
       #expect(try far.end() == .reset)
       #expect(try mesh.left.ztunnel.waitForLine("connection complete", "outbound", "DRAINED") != nil)

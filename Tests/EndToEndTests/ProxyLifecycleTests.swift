@@ -47,7 +47,8 @@ struct ProxyLifecycleTests {
       let open = try setting.connect()
       #expect(try open.exchange("hello") == "hello")
       try mesh.left.ztunnel.kill()
-      #expect(try open.end() == .reset)
+      // The kernel closes what the process had: in order where nothing was left unread.
+      #expect(try open.end() != .none)
       #expect(try isRefused { try setting.connect() })
       let before = try setting.client.pod.countedRules
       #expect(before.contains { $0.contains("15001") && !$0.hasPrefix("[0:") }, "the rules have counted something")
