@@ -9,8 +9,8 @@ import ZDS
 /// A pod and what the mesh knows of it.
 struct MeshPod: Sendable {
   let name: String
-  let serviceAccount: String
-  let pod: Pod
+  var serviceAccount: String
+  var pod: Pod
   /// Speaks HBONE; otherwise a plain host outside of the mesh.
   let inMesh: Bool
   var policies: [String] = []
@@ -69,16 +69,20 @@ final class MeshFixture: Sendable {
     try writeMesh()
   }
 
-  /// Gives a running mesh to `body`, and takes everything down afterwards.
+  /// Gives a running mesh to `body`, and takes everything down afterwards. With `AMBIENT_TEST_LOGS` set, the output of
+  /// both proxies is printed even if nothing is thrown.
   static func with(
     environment: [String: String] = [:], _ body: (MeshFixture) async throws -> Void
   ) async throws {
+    await MeshSlots.shared.take()
+    defer { MeshSlots.shared.giveBack() }
     try await TestNetwork.with { network in
       let fixture = try await MeshFixture(network)
       defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
       do {
         for node in [fixture.left, fixture.right] { try fixture.startZtunnel(on: node, environment) }
         try await body(fixture)
+        if ProcessInfo.processInfo.environment["AMBIENT_TEST_LOGS"] != nil { fixture.printLogs() }
       } catch {
         fixture.printLogs()
         throw error
@@ -117,17 +121,27 @@ final class MeshFixture: Sendable {
 
   // MARK: The mesh
 
-  /// A pod; enrolled when it is in the mesh.
+  /// A pod the mesh knows of; enrolled when it is in the mesh, unless `enrolled` is false.
   func pod(
-    _ name: String, on node: MeshNode, serviceAccount: String? = nil, inMesh: Bool = true, policies: [String] = []
+    _ name: String, on node: MeshNode, serviceAccount: String? = nil, inMesh: Bool = true, policies: [String] = [],
+    enrolled: Bool = true
   ) async throws -> MeshPod {
     let pod = MeshPod(
       name: name, serviceAccount: serviceAccount ?? name, pod: try node.node.pod(name), inMesh: inMesh,
       policies: policies)
     model.withLock { $0.pods.append(pod) }
     try writeMesh()
-    if inMesh { try await node.agent.enrol(pod) }
+    if inMesh, enrolled { try await node.agent.enrol(pod) }
     return pod
+  }
+
+  /// Changes what the mesh knows of a pod, by its name, and writes the file.
+  func update(_ pod: MeshPod) throws {
+    model.withLock { model in
+      guard let index = model.pods.firstIndex(where: { $0.name == pod.name }) else { return }
+      model.pods[index] = pod
+    }
+    try writeMesh()
   }
 
   /// Adds a document fragment under `policies:` and writes the file.
@@ -135,6 +149,9 @@ final class MeshFixture: Sendable {
     model.withLock { $0.policies.append(policy) }
     try writeMesh()
   }
+
+  /// Adds a policy and writes the file.
+  func add(_ policy: MeshPolicy) throws { try add(policy: policy.document) }
 
   /// Removes every policy and writes the file.
   func removePolicies() throws {
@@ -153,7 +170,7 @@ final class MeshFixture: Sendable {
           hostname: \(name).demo.svc.cluster.local
           vips: ["/\(vip)"]
           ports: {80: \(target)}
-          endpoints:
+          endpoints:\(names.isEmpty ? " {}" : "")
         \(names.map { """
             "Kubernetes//Pod/demo/\($0)": {workloadUid: "Kubernetes//Pod/demo/\($0)", port: {80: \(target)}}
         """ }.joined(separator: "\n"))
@@ -176,16 +193,23 @@ final class MeshFixture: Sendable {
         """
       return (text, "\(counts) workloads=\"\(model.pods.count)\"")
     }
+    let isNew = text != (try? String(contentsOfFile: meshFile, encoding: .utf8))
+    let running = [left, right].compactMap { $0.process.withLock { $0 } }.filter(\.isRunning)
+      .map { (process: $0, known: Self.meshVersions(of: $0).count) }
     try text.write(toFile: meshFile, atomically: true, encoding: .utf8)
-    for node in [left, right] {
-      guard let process = node.process.withLock({ $0 }), process.isRunning else { continue }
+    for (process, known) in running {
       let inForce = eventually(within: .seconds(10)) {
-        guard let line = process.lines.last(where: { $0.contains("mesh loaded") || $0.contains("mesh reloaded") })
-        else { return false }
-        return counts.split(separator: " ").allSatisfy { line.contains($0) }
+        let versions = Self.meshVersions(of: process)
+        guard let latest = versions.last, versions.count > known || !isNew else { return false }
+        return counts.split(separator: " ").allSatisfy { latest.contains($0) }
       }
       try #require(inForce, "the proxy takes over the mesh file")
     }
+  }
+
+  /// The lines by which a proxy says what mesh is in force.
+  private static func meshVersions(of process: RunningProcess) -> [String] {
+    process.lines.filter { $0.contains("mesh loaded") || $0.contains("mesh reloaded") }
   }
 
   private func workload(_ pod: MeshPod) -> String {

@@ -18,11 +18,20 @@ final class TestAgent: Sendable {
     self.socketPath = socketPath
     loop = try EventLoop(name: "test-agent")
     try loop.start()
+    try await restart(announcing: [])
+  }
+
+  /// Binds the socket, after ``stop()``, and accepts with a snapshot of `pods`. Writes no rules. Throws ``ZDSError``.
+  func restart(announcing pods: [MeshPod]) async throws {
+    let snapshot = try pods.map { (try $0.zdsUID, $0.info, $0.pod.place.namespace) }
     try await onLoop { agent in
       var limits = ZDSServer.Limits()
       limits.acceptPause = .milliseconds(10)
       let server = try ZDSServer(path: try UnixSocketPath(agent.socketPath), limits: limits, on: agent.loop) { event in
         agent.events.withLock { $0.append(event.description) }
+      }
+      for (uid, info, namespace) in snapshot {
+        do { try await server.add(uid, info, in: namespace) } catch ZDSError.notConnected {}
       }
       try server.startAccepting()
       agent.server = server
@@ -64,6 +73,13 @@ final class TestAgent: Sendable {
     }
     let uid = try pod.zdsUID
     try await onLoop { await $0.server?.delete(uid) }
+  }
+
+  /// Waits until `count` snapshots in all have been taken over by ztunnels; false when that takes too long.
+  func hasSentSnapshots(_ count: Int) -> Bool {
+    eventually(within: .seconds(10)) {
+      history.count { $0.contains("has the whole snapshot") } >= count
+    }
   }
 
   /// Closes the socket, as an agent that ends.

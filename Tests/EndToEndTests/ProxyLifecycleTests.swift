@@ -1,0 +1,222 @@
+import Foundation
+import Linux
+import Synchronization
+import TestSupport
+import Testing
+import Vocabulary
+
+@Suite("Ztunnel", .requires(.root, .command("ip"), .command("ss")), .timeLimit(.minutes(2)))
+struct ProxyLifecycleTests {
+  private struct Setting {
+    let client: MeshPod
+    let server: MeshPod
+    let echo: TCPServer
+
+    init(_ mesh: MeshFixture) async throws {
+      client = try await mesh.pod("client", on: mesh.left)
+      server = try await mesh.pod("server", on: mesh.right)
+      echo = try TCPServer(in: server.pod, port: 8080, .echo)
+    }
+
+    func connect() throws -> TCPConnection {
+      try TCPClient(in: client.pod).connect(to: server.address(port: 8080))
+    }
+
+    func endOfConnection() throws -> ConnectionEnd {
+      try TCPClient(in: client.pod).end(of: server.address(port: 8080))
+    }
+  }
+
+  /// Whether a connect was refused by the kernel, as it is where traffic is redirected to a port nobody listens on.
+  private func isRefused(_ connect: () throws -> TCPConnection) throws -> Bool {
+    do {
+      _ = try connect()
+      return false
+    } catch let error as SystemError where error.number == ECONNREFUSED {
+      return true
+    }
+  }
+
+  // MARK: Ends
+
+  @Test("killed lets nothing out in the clear; started again it serves every pod, and no rule is written anew",
+    .requires(.command("iptables-legacy-save")))
+  func killed() async throws {
+    try await MeshFixture.with { mesh in
+      let setting = try await Setting(mesh)
+      let open = try setting.connect()
+      #expect(try open.exchange("hello") == "hello")
+      try mesh.left.ztunnel.kill()
+      // The kernel closes what the process had: in order where nothing was left unread.
+      #expect(try open.end() != .none)
+      #expect(try isRefused { try setting.connect() })
+      let before = try setting.client.pod.countedRules
+      #expect(before.contains { $0.contains("15001") && !$0.hasPrefix("[0:") }, "the rules have counted something")
+
+      try mesh.startZtunnel(on: mesh.left)
+      #expect(mesh.left.agent.hasSentSnapshots(2))
+      #expect(try setting.client.pod.countedRules == before)
+      #expect(try setting.connect().exchange("hello again") == "hello again")
+    }
+  }
+
+  @Test("killed on the server's side is found again by the client's once it is back")
+  func peerKilled() async throws {
+    try await MeshFixture.with { mesh in
+      let setting = try await Setting(mesh)
+      let open = try setting.connect()
+      #expect(try open.exchange("hello") == "hello")
+      try mesh.right.ztunnel.kill()
+      #expect(try open.end() == .reset)
+      #expect(try setting.endOfConnection() == .reset)
+      #expect(try mesh.left.ztunnel.waitForLine("connection complete", "bytes_recv=0", "error=") != nil)
+      try mesh.startZtunnel(on: mesh.right)
+      #expect(mesh.right.agent.hasSentSnapshots(2))
+      #expect(try setting.connect().exchange("hello again") == "hello again")
+    }
+  }
+
+  @Test("asked to end takes no new connection, lets open ones finish, and then exits with 0",
+    arguments: ["left", "right"])
+  func drains(side: String) async throws {
+    try await MeshFixture.with(environment: ["CONNECTION_TERMINATION_DEADLINE": "30s"]) { mesh in
+      let setting = try await Setting(mesh)
+      let open = try setting.connect()
+      #expect(try open.exchange("hello") == "hello")
+      let node = side == "left" ? mesh.left : mesh.right
+      let pod = side == "left" ? setting.client : setting.server
+      let process = try node.ztunnel
+      process.signal(SIGTERM)
+      #expect(try eventually(within: .seconds(10)) { try pod.pod.listeningPorts.isDisjoint(with: [15001, 15006, 15008]) })
+      if side == "left" {
+        #expect(try isRefused { try setting.connect() })
+      } else {
+        #expect(try setting.endOfConnection() == .reset)
+      }
+      #expect(process.isRunning)
+      #expect(try open.exchange("still here") == "still here")
+      try open.finishSending()
+      #expect(try open.receiveToEnd().isEmpty)
+      #expect(process.waitForExit(within: .seconds(10)) == 0)
+      #expect(!process.hasLine("connection complete", "error="), "an end in order is no error")
+    }
+  }
+
+  @Test("asked to end cuts what is still open at the deadline, says so, and exits with 0")
+  func deadline() async throws {
+    try await MeshFixture.with(environment: ["CONNECTION_TERMINATION_DEADLINE": "1s"]) { mesh in
+      let setting = try await Setting(mesh)
+      let open = try setting.connect()
+      #expect(try open.exchange("hello") == "hello")
+      let process = try mesh.left.ztunnel
+      process.signal(SIGTERM)
+      #expect(try open.end() == .reset)
+      #expect(process.waitForExit(within: .seconds(10)) == 0)
+      let line = try #require(process.waitForLine("connection complete", "DRAINED"))
+      #expect(line.contains("connection closed due to connection drain"))
+    }
+  }
+
+  // MARK: Two at once
+
+  @Test("replaced while it runs loses no new connection", arguments: ["left", "right"])
+  func overlap(side: String) async throws {
+    try await MeshFixture.with { mesh in
+      let setting = try await Setting(mesh)
+      let node = side == "left" ? mesh.left : mesh.right
+      let load = Load { try setting.connect() }
+      defer { load.stop() }
+      #expect(eventually { load.succeeded > 20 })
+      let first = try node.ztunnel
+      try mesh.startZtunnel(on: node)
+      #expect(node.agent.hasSentSnapshots(2))
+      #expect(try node.ztunnel.waitForLine("pod is served") != nil)
+      let overlapped = load.succeeded
+      #expect(eventually(within: .seconds(10)) { load.succeeded > overlapped + 50 })
+      first.signal(SIGTERM)
+      #expect(first.waitForExit(within: .seconds(10)) == 0)
+      let alone = load.succeeded
+      #expect(eventually(within: .seconds(10)) { load.succeeded > alone + 50 })
+      load.stop()
+      #expect(load.failures == [])
+    }
+  }
+
+  // MARK: The node agent's socket
+
+  @Test("goes on serving while the node agent is away, and takes it back when it returns")
+  func agentRestarts() async throws {
+    try await MeshFixture.with { mesh in
+      let setting = try await Setting(mesh)
+      let open = try setting.connect()
+      #expect(try open.exchange("hello") == "hello")
+      for node in [mesh.left, mesh.right] {
+        try await node.agent.stop()
+        #expect(try node.ztunnel.waitForLine("lost the node agent") != nil)
+      }
+      #expect(try open.exchange("still here") == "still here")
+      #expect(try setting.connect().exchange("new") == "new")
+
+      try await mesh.left.agent.restart(announcing: [setting.client])
+      try await mesh.right.agent.restart(announcing: [setting.server])
+      for node in [mesh.left, mesh.right] {
+        #expect(node.agent.hasSentSnapshots(2))
+        #expect(try node.ztunnel.lines.count { $0.contains("pod is served") } == 1)
+      }
+      #expect(try open.exchange("still here") == "still here")
+      #expect(try setting.connect().exchange("newer") == "newer")
+    }
+  }
+
+  @Test("lets go of a pod that left while the node agent was away")
+  func podLeftMeanwhile() async throws {
+    try await MeshFixture.with { mesh in
+      let setting = try await Setting(mesh)
+      let open = try setting.connect()
+      #expect(try open.exchange("hello") == "hello")
+      try await mesh.right.agent.stop()
+      #expect(try mesh.right.ztunnel.waitForLine("lost the node agent") != nil)
+      try await mesh.right.agent.restart(announcing: [])
+      #expect(mesh.right.agent.hasSentSnapshots(2))
+      #expect(try open.end() == .reset)
+      #expect(try eventually { try !setting.server.pod.listeningPorts.contains(15008) })
+    }
+  }
+}
+
+/// Makes connection after connection, each with a word there and back, from a thread of its own.
+private final class Load: Sendable {
+  private struct State {
+    var succeeded = 0
+    var failures: [String] = []
+    var isStopped = false
+    var isOver = false
+  }
+
+  private let state = Mutex(State())
+
+  init(_ connect: @escaping @Sendable () throws -> TCPConnection) {
+    Thread.detachNewThread { [self] in
+      while !state.withLock({ $0.isStopped }) {
+        do {
+          let connection = try connect()
+          guard try connection.exchange("word") == "word" else { throw TCPTestError.corrupted(near: 0) }
+          state.withLock { $0.succeeded += 1 }
+        } catch {
+          state.withLock { $0.failures.append("after \($0.succeeded): \(error)") }
+        }
+        usleep(2000)
+      }
+      state.withLock { $0.isOver = true }
+    }
+  }
+
+  var succeeded: Int { state.withLock { $0.succeeded } }
+  var failures: [String] { state.withLock { $0.failures } }
+
+  /// Returns when the last connection is over.
+  func stop() {
+    state.withLock { $0.isStopped = true }
+    _ = eventually(within: .seconds(15)) { state.withLock { $0.isOver } }
+  }
+}
