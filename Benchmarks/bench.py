@@ -75,6 +75,7 @@ class Run:
         self.setup = Setup(ledger, options)
         self.results = {}
         self.notes = []
+        self.failures = 0
         self.selected = {
             name: function for group, functions in measures.MEASURES.items() for name, function in functions.items()
             if group in options.only or name in options.only}
@@ -89,8 +90,8 @@ class Run:
     def is_late(self):
         return self.options.quick and self.elapsed() > QUICK_BUDGET
 
-    def add(self, measure, system, figures):
-        self.results.setdefault(measure, {}).setdefault(system.key, []).append(figures)
+    def add(self, measure, system, number, figures):
+        self.results.setdefault(measure, {}).setdefault(system.key, []).append({**figures, "round": number})
 
     def all(self):
         if "memory" in self.options.only:
@@ -123,12 +124,24 @@ class Run:
                 turn = [system for system in running if system.key in wanted]
                 turn = turn[number % len(turn):] + turn[:number % len(turn)] if turn else []
                 for system in turn:
-                    figures = function(system, self.options)
-                    self.add(name, system, figures)
-                    if figures.get("errors"):
-                        self.note(f"{name}, {system.title}, round {number}: {figures['errors']} errors")
+                    self.measure(name, system, number, lambda: function(system, self.options))
                 note(f"[{self.elapsed():4.0f} s] round {number} of {self.options.rounds}: {name}  "
                      + report.one_line(name, self.results[name] if name in self.results else {}))
+
+    def measure(self, name, system, number, function):
+        """One measurement that fails is noted and left out; a proxy that has died ends everything."""
+        try:
+            figures = function()
+        except BenchmarkError as error:
+            system.world.abandon()
+            system.require_alive()
+            self.failures += 1
+            self.note(f"{name}, {system.title}, round {number} failed: {error}")
+            return
+        system.require_alive()
+        self.add(name, system, number, figures)
+        if figures.get("errors"):
+            self.note(f"{name}, {system.title}, round {number}: {figures['errors']} errors")
 
     def memory(self):
         """In worlds of their own: processes that have done nothing yet."""
@@ -142,7 +155,7 @@ class Run:
                           f"{self.setup.ledger.open_files}, {open_files_needed(SYSTEMS[key], count)} are needed")
             system = SYSTEMS[key](self.setup, f"{key}-memory")
             try:
-                self.add("memory", system, measures.memory(system, possible))
+                self.measure("memory", system, 1, lambda: measures.memory(system, possible))
             finally:
                 system.close()
         note(f"[{self.elapsed():4.0f} s] memory  {report.one_line('memory', self.results.get('memory', {}))}")
@@ -153,7 +166,7 @@ class Run:
         time.sleep(1)
         for system in running:
             if system.proxies:
-                self.add("memory-after-load", system, {
+                self.add("memory-after-load", system, 1, {
                     "mib": resident_bytes(system.proxies) / measures.MEBIBYTE})
 
     def note(self, text):
@@ -164,7 +177,8 @@ class Run:
         return {
             "machine": machine.describe(self.options.envoy, self.setup.remarks),
             "options": {"rounds": self.options.rounds, "seconds": self.options.seconds, "quick": self.options.quick},
-            "seconds": round(self.elapsed()), "notes": self.notes, "results": self.results,
+            "seconds": round(self.elapsed()), "notes": self.notes,
+            "summary": report.summary(self.results), "results": self.results,
         }
 
 
@@ -200,8 +214,8 @@ def main(arguments):
         path.write_text(json.dumps(document, indent=1) + "\n")
         output(document, options)
         note(f"results: {path}")
-        succeeded = True
-        return 0
+        succeeded = run.failures == 0
+        return 0 if succeeded else 1
     except KeyboardInterrupt:
         note("interrupted: taking everything down")
         succeeded = True

@@ -1,7 +1,8 @@
 """Medians, ratios and the table."""
 
-import machine as machines
 from statistics import median
+
+import machine as machines
 
 ORDER = ("direct", "envoy", "haproxy", "ours")
 TITLES = {"direct": "direct", "envoy": "Envoy", "haproxy": "HAProxy", "ours": "ours"}
@@ -97,6 +98,27 @@ def judged(values, target):
     return figure, (figure >= bound if sign == "≥" else figure <= bound)
 
 
+def ratio_range(results, row, other):
+    """The smallest and the largest ratio of two measurements of the same round; None with fewer than two rounds."""
+    rounds = results.get(row.measure, {})
+    theirs = {figures["round"]: figures.get(row.figure) for figures in rounds.get(other, [])}
+    ratios = [figures[row.figure] / theirs[figures["round"]] for figures in rounds.get("ours", [])
+              if row.figure in figures and theirs.get(figures["round"])]
+    return (min(ratios), max(ratios)) if len(ratios) > 1 else None
+
+
+def summary(results):
+    """Median, least and most of each figure."""
+    return {
+        measure: {
+            system: {
+                figure: {"median": median(values), "least": min(values), "most": max(values)}
+                for figure in rounds[0] if figure != "round"
+                for values in [[figures[figure] for figures in rounds if figure in figures]]}
+            for system, rounds in systems.items()}
+        for measure, systems in results.items()}
+
+
 def one_line(measure, rounds):
     """The last round's first figure of each system."""
     return "  ".join(
@@ -107,10 +129,14 @@ def number(value, digits):
     return "" if value is None else f"{value:,.{digits}f}"
 
 
+def times(value):
+    return "" if value is None else f"{value:.2f}x"
+
+
 def table(document):
     results = document["results"]
     systems = [key for key in ORDER if any(key in rounds for rounds in results.values())]
-    heads = ["", "", *(TITLES[key] for key in systems), "ours/Envoy", "ours/direct", "target", ""]
+    heads = ["", "", *(TITLES[key] for key in systems), "/Envoy", "in rounds", "/direct", "target", ""]
     lines, met, judgements = [], 0, 0
     for title, rows in SECTIONS:
         body = []
@@ -126,11 +152,11 @@ def table(document):
                 if verdict:
                     mark = "✔" if verdict[1] else "✘"
                     met, judgements = met + verdict[1], judgements + 1
-            is_ratio = row.unit == "x"
+            spread = ratio_range(results, row, "envoy")
             body.append([
                 f"  {row.title}", row.unit, *(number(values.get(key), row.digits) for key in systems),
-                *("" if is_ratio else f"{value:.2f}x" if value is not None else ""
-                  for value in (ratio(values, "envoy"), ratio(values, "direct"))), target, mark])
+                times(ratio(values, "envoy")), f"{spread[0]:.2f}–{spread[1]:.2f}" if spread else "",
+                times(ratio(values, "direct")), target, mark])
         if body:
             lines += [[title], *body]
     widths = [max(len(line[column]) for line in [heads, *lines] if len(line) > column and len(line) > 1)
@@ -138,13 +164,14 @@ def table(document):
     text = [layout(heads, widths)]
     text += [line[0] if len(line) == 1 else layout(line, widths) for line in lines]
     footer = [
-        "", f"Medians of {document['options']['rounds']} rounds of {document['options']['seconds']} s; "
-        "figures of a proxy are of both sides together. "
-        + (f"{met} of {judgements} targets met." if judgements else ""),
+        "", f"Medians of {document['options']['rounds']} rounds, measurements of {document['options']['seconds']} s. CPU and memory are "
+        "those of both sides' proxies together.",
+        "/Envoy, /direct: ours compared with theirs, by medians; in rounds: the least and most of single rounds.",
+        *([f"{met} of {judgements} targets met."] if judgements else []),
         machines.sentence(document["machine"]) + ".",
-        "Envoy and HAProxy listen beside the client and need no capture: that is in their favour. Ours is captured, keeps the",
-        "client's address, and all three write access logs to a file. Ours and HAProxy encrypt with AES-256-GCM"
-        + (f", Envoy with {document['machine']['envoy_tls']}." if document["machine"].get("envoy_tls") else "."),
+        "Clients of Envoy and HAProxy connect to a listener beside them and are not captured, and their proxies do not keep the",
+        "client's address: both in their favour. Access logs of all three go to a file. TLS 1.3: ours and HAProxy use AES-256-GCM"
+        + (f",\nEnvoy {document['machine']['envoy_tls']}, its own choice." if document["machine"].get("envoy_tls") else "."),
     ]
     footer += [f"Note: {note}." for note in document["notes"]]
     return "\n".join(text + footer)

@@ -4,7 +4,7 @@ import json
 import pathlib
 
 from certificates import PREFIX
-from processes import BenchmarkError, contains, eventually, tail
+from processes import BenchmarkError, contains, eventually, name, tail
 from world import ADDRESSES, APPLICATION_PORTS, CALM, CONNTRACK_SETTINGS, SERVER, WEB, World
 
 WORKERS = 2
@@ -17,7 +17,7 @@ class System:
     """No proxy at all; the others refine it."""
 
     key, title = "direct", "direct"
-    """Open files that one proxy needs for each tunnelled connection."""
+    # Open files that one proxy needs for each tunnelled connection.
     files_per_connection = 1
 
     def __init__(self, setup, label=None):
@@ -47,8 +47,11 @@ class System:
         """In which pod a client with this role runs."""
         return role
 
-    def settle(self):
-        """Called once the daemons are up."""
+    def require_alive(self):
+        for process in self.proxies + self.agents:
+            if process.poll() is not None:
+                raise BenchmarkError(
+                    f"{self.title}: {name(process)} ended with status {process.returncode}{tail(process.log)}")
 
     def close(self):
         self.world.close()
@@ -63,9 +66,9 @@ class Sidecars(System):
     def place(self, role):
         return "client"
 
-    def write(self, name, text):
-        pathlib.Path(self.world.path(name)).write_text(text)
-        return self.world.path(name)
+    def write(self, file, text):
+        pathlib.Path(self.world.path(file)).write_text(text)
+        return self.world.path(file)
 
 
 class HAProxy(Sidecars):
@@ -142,10 +145,10 @@ class Envoy(Sidecars):
             "common_http_protocol_options": {"idle_timeout": "3600s"},
         }
         clusters = [
-            {**cluster(name, SERVER, 15008),
+            {**cluster(title, SERVER, 15008),
              "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
              "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}}
-            for name in ("tunnel", "tunnel-of-quiet")]
+            for title in ("tunnel", "tunnel-of-quiet")]
         return {"static_resources": {"listeners": listeners, "clusters": clusters}}
 
     def server(self):
@@ -207,12 +210,12 @@ def address(host, port):
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def cluster(name, host, port):
+def cluster(title, host, port):
     unlimited = {"max_connections": 1000000, "max_pending_requests": 1000000, "max_requests": 1000000}
     return {
-        "name": name, "type": "STATIC", "connect_timeout": "10s",
+        "name": title, "type": "STATIC", "connect_timeout": "10s",
         "circuit_breakers": {"thresholds": [unlimited]},
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
+        "load_assignment": {"cluster_name": title, "endpoints": [{"lb_endpoints": [
             {"endpoint": {"address": address(host, port)}}]}]}}
 
 
@@ -232,9 +235,9 @@ class Ours(System):
     def start(self):
         world, certificates = self.world, self.setup.certificates
         records = "".join(
-            f"- {{uid: bench/{name}, name: {name}, namespace: bench, serviceAccount: {name}, workloadIps: [{ip}], "
+            f"- {{uid: bench/{pod}, name: {pod}, namespace: bench, serviceAccount: {pod}, workloadIps: [{ip}], "
             f"node: {node}, protocol: HBONE, services: {{}}}}\n"
-            for name, ip, node in (
+            for pod, ip, node in (
                 ("client", ADDRESSES["client"], "node-a"), ("quiet", ADDRESSES["quiet"], "node-a"),
                 ("server", SERVER, "node-b")))
         pathlib.Path(world.path("mesh.yaml")).write_text(f"workloads:\n{records}services: []\npolicies: []\n")

@@ -60,6 +60,7 @@ class World:
         os.makedirs(self.directory)
         self.namespaces = []
         self.processes = []
+        self.clients = []
         for role in ("server", "client", "quiet", "outside", "node-a", "node-b"):
             ledger.namespace(self.namespace(role))
             self.namespaces.append(self.namespace(role))
@@ -108,11 +109,19 @@ class World:
 
     def begin(self, role, command, **options):
         """Starts a load generator whose output is wanted."""
-        return self.start(role, command, "clients.log", stdout=subprocess.PIPE, **options)
+        process = self.ledger.start(
+            self.namespace(role), command, self.path("clients.log"), stdout=subprocess.PIPE, **options)
+        self.clients.append(process)
+        return process
 
     def end(self, process, timeout):
-        self.processes.remove(process)
+        self.clients.remove(process)
         return self.ledger.finish(process, timeout)
+
+    def abandon(self):
+        """Ends the load generators that a failed measurement has left behind."""
+        self.ledger.stop(self.clients)
+        self.clients.clear()
 
     def client(self, role, *arguments, **options):
         """Starts one of the benchmark's own clients."""
@@ -132,13 +141,13 @@ class World:
         """Waits until the web server answers over this path."""
         def answers():
             probe = self.client(role, "probe", host, port)
-            self.processes.remove(probe)
             try:
-                return self.ledger.finish(probe, 10).strip() == "ok"
+                return self.end(probe, 10).strip() == "ok"
             except BenchmarkError:
                 return False
         eventually(f"an answer from {host}:{port} in {self.namespace(role)}", answers, 20)
 
     def close(self):
+        self.abandon()
         self.ledger.stop(list(reversed(self.processes)))
         self.ledger.remove(self.namespaces)
