@@ -177,7 +177,9 @@ struct DaemonTests {
       try client.pod.mustRun(["iptables-legacy", "-t", "nat", "-F"])
       #expect(try daemons.agent(of: mesh.left).waitForLine("redirection deviated", "uid-client") != nil)
       #expect(
-        try eventually(within: .seconds(10)) { try client.pod.countedRules.contains { $0.contains("--to-ports 15001") } })
+        try eventually(within: .seconds(10)) {
+          try client.pod.countedRules.contains { $0.contains("--to-ports 15001") }
+        })
       #expect(try open.exchange("still here") == "still here")
       #expect(try connect(client, server).exchange("hello again") == "hello again")
       #expect(echo.peers.count == 2)
