@@ -56,7 +56,8 @@ final class DirectorySource {
     // What the events say does not matter: the directory is read anew.
     var buffer = [UInt8](repeating: 0, count: 16 << 10)
     while read(notifications.raw, &buffer, buffer.count) > 0 {}
-    schedule(after: Self.gathering)
+    // The end of a scan sets the timer anew: one set now would be lost, and with it what the scan has not seen.
+    if isScanning { scanAgain = true } else { schedule(after: Self.gathering) }
   }
 
   private func schedule(after delay: Duration) {
