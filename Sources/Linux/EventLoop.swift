@@ -202,15 +202,19 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     guard inboxFilled.load(ordering: .acquiring) else { return true }
     // Read before the flag falls: a writer that comes in between is still taken below, and one that comes later
     // writes anew. The other way round its wakeup could be swallowed while the flag stays up.
-    var counter: UInt64 = 0
-    let raw = wakeup.raw
-    _ = read(raw, &counter, MemoryLayout.size(ofValue: counter))
+    clearWakeup()
     inboxFilled.store(false, ordering: .sequentiallyConsistent)
     return inbox.withLock { inbox in
       jobs.append(contentsOf: inbox.jobs)
       inbox.jobs.removeAll(keepingCapacity: true)
       return !inbox.stopping
     }
+  }
+
+  private func clearWakeup() {
+    var counter: UInt64 = 0
+    let raw = wakeup.raw
+    _ = read(raw, &counter, MemoryLayout.size(ofValue: counter))
   }
 
   private func runJobs() {
@@ -240,7 +244,12 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
 
   private func dispatch(_ event: epoll_event) {
     let key = event.data.u64
-    if key == Self.wakeupSlot { return }
+    if key == Self.wakeupSlot {
+      // A writer that was overtaken between raising the flag and writing leaves a count behind a lowered flag. Unread, it
+      // would wake every round until the next job comes.
+      clearWakeup()
+      return
+    }
     let slot = Int(key & 0xffff_ffff)
     // A watch cancelled earlier in this batch may have been replaced by another in its slot.
     guard slot < watches.count, let watch = watches[slot], watch.generation == UInt32(key >> 32) else { return }

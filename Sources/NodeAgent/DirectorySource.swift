@@ -54,9 +54,7 @@ final class DirectorySource {
     watcher = nil
     do throws(SystemError) {
       // What the events say does not matter: the directory is read anew.
-      watcher = try DirectoryWatcher(directory.path, on: loop) { [weak self] _ in
-        self?.schedule(after: Self.gathering)
-      }
+      watcher = try DirectoryWatcher(directory.path, on: loop) { [weak self] _ in self?.noticed() }
       reportedTrouble = nil
     } catch {
       // A directory that is missing is what the scan reports.
@@ -66,6 +64,11 @@ final class DirectorySource {
         "the directory cannot be watched, changes are noticed late",
         metadata: ["path": "\(directory.path)", "error": "\(error)", "looked_at_every": "\(rescan)"])
     }
+  }
+
+  private func noticed() {
+    // The end of a scan sets the timer anew: one set now would be lost, and with it what the scan has not seen.
+    if isScanning { scanAgain = true } else { schedule(after: Self.gathering) }
   }
 
   private func schedule(after delay: Duration) {

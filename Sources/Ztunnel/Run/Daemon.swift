@@ -34,7 +34,8 @@ final class Daemon {
       isSOCKS5Enabled: configuration.socks5Enabled,
       reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel)
     let publisher = MeshPublisher(
-      certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"))
+      certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"),
+      control: control)
     self.publisher = publisher
     meshSource = try MeshFileSource(
       configuration.localMesh ?? .inline(""), settings: settings, on: control,
@@ -95,17 +96,32 @@ final class MeshPublisher {
   var workers: [WorkerHandle] = []
   private let certificates: CertificateStore?
   private let logger: Logger
+  private unowned let control: EventLoop
 
   /// Without `certificates` none are fetched ahead: there is no telling which workloads are this node's.
-  init(certificates: CertificateStore?, logger: Logger) {
+  init(certificates: CertificateStore?, logger: Logger, control: EventLoop) {
     self.certificates = certificates
     self.logger = logger
+    self.control = control
   }
 
+  /// Returns at once. What is in force everywhere, and since when, is in the log at debug level.
   func publish(_ mesh: MeshSnapshot, _ delta: MeshDelta) {
     for worker in workers { worker.post { $0.update(mesh, delta) } }
+    if logger.logLevel <= .debug { reportTakenOver(mesh) }
     for identity in delta.addedLocalIdentities { certificates?.prefetch(identity) }
     for identity in delta.removedLocalIdentities { certificates?.forget(identity) }
+  }
+
+  private func reportTakenOver(_ mesh: MeshSnapshot) {
+    let counts: Logger.Metadata = [
+      "workloads": "\(mesh.workloadCount)", "services": "\(mesh.serviceCount)", "policies": "\(mesh.policyCount)",
+    ]
+    control.spawn { [workers, logger] in
+      // A worker gets to this only after the update that was posted before it.
+      for worker in workers { await worker.run { _ in } }
+      logger.debug("mesh in force on every worker", metadata: counts)
+    }
   }
 }
 
