@@ -41,7 +41,8 @@ class Ledger:
         """Starts `command` inside a namespace. nsenter replaces itself, so the id is the command's own."""
 
         def prepare():
-            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            # In order, so that nginx takes its workers with it.
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if nice:
                 os.nice(nice)
 
