@@ -201,6 +201,8 @@ def main(arguments):
         output(json.loads(pathlib.Path(options.redraw).read_text()), options)
         return 0
     require_known(options.systems)
+    if "envoy" in options.systems and not options.envoy:
+        raise BenchmarkError("Envoy is to be measured: give --envoy the path that scripts/envoy-venv prints")
     if os.geteuid() != 0:
         raise BenchmarkError("the benchmark makes network namespaces: run it as root")
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):

@@ -26,8 +26,8 @@ class System:
         self.world = World(setup.ledger, label or self.key)
         try:
             self.start()
-            self.world.wait_for_web("client", *self.target(WEB))
-            self.world.wait_for_web(self.place("quiet"), *self.target(CALM))
+            self.world.wait_for_web("client", *self.target(WEB), self.require_alive)
+            self.world.wait_for_web(self.place("quiet"), *self.target(CALM), self.require_alive)
             self.verify()
         except BaseException:
             self.world.close()
@@ -137,7 +137,8 @@ class Envoy(Sidecars):
                 "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}]})
         tls = {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            "common_tls_context": self.tls_context("client", [{"san_type": "URI", "matcher": {"exact": f"{PREFIX}server"}}]),
+            "common_tls_context": self.tls_context(
+                "client", [{"san_type": "URI", "matcher": {"exact": f"{PREFIX}server"}}]),
         }
         options = {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -165,7 +166,8 @@ class Envoy(Sidecars):
                           "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}}]}
             for port in APPLICATION_PORTS]
         manager = {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+                     ".HttpConnectionManager",
             "stat_prefix": "hbone", "stream_idle_timeout": "0s",
             "common_http_protocol_options": {"idle_timeout": "3600s"},
             "http2_protocol_options": {**http2_options(200), "allow_connect": True},
@@ -174,7 +176,8 @@ class Envoy(Sidecars):
             "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
             "access_log": [self.access_log(
-                "server", f"%REQ(:AUTHORITY)% %DOWNSTREAM_PEER_URI_SAN% {self.CIPHER}%DOWNSTREAM_TLS_CIPHER% %RESPONSE_CODE%")],
+                "server",
+                f"%REQ(:AUTHORITY)% %DOWNSTREAM_PEER_URI_SAN% {self.CIPHER}%DOWNSTREAM_TLS_CIPHER% %RESPONSE_CODE%")],
         }
         listener = {
             "name": "hbone", "address": address("0.0.0.0", 15008),
