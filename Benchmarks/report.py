@@ -175,8 +175,8 @@ def table(document):
         "/Envoy, /direct: ours compared with theirs, by medians; in rounds: the least and most of single rounds.",
         *([f"{met} of {judgements} targets met."] if judgements else []),
         machines.sentence(document["machine"]) + ".",
-        "Clients of Envoy and HAProxy connect to a listener beside them and are not captured, and their proxies do not",
-        "keep the client's address: both in their favour. Access logs of all three go to a file. TLS 1.3: ours and HAProxy",
+        "Envoy stands behind the same redirect rules as ours; HAProxy's clients connect to a listener beside them. Neither",
+        "keeps the client's address, which is in their favour. Access logs of all go to a file. TLS 1.3: ours and HAProxy",
         f"use AES-256-GCM{f', Envoy {envoy_tls}, its own choice' if envoy_tls else ''}.",
     ]
     footer += [f"Note: {note}." for note in document["notes"]]
