@@ -76,6 +76,34 @@ struct HTTP2ConnectionTests {
     }
   }
 
+  @Test("a refused request ends at the server too, though its client would go on sending")
+  func refusedRequestIsReset() async throws {
+    let mesh = try TestMesh()
+    try await onLoop { loop in
+      let pair = try ConnectedPair(mesh, loop: loop)
+      _ = await pair.establish()
+      let (near, far) = try await pair.tunnel()
+      far.respond([(":status", "401")].headers, endStream: true)
+      #expect(await near.waitForResponse() == nil)
+      let client = MemoryEnd(near)
+      await loop.until { client.closed != nil && pair.server.streamCount == 0 }
+      #expect(client.closed == .complete)
+      #expect(pair.server.streamCount == 0)
+      #expect(pair.client.closed == nil && pair.server.closed == nil)
+    }
+  }
+
+  @Test("a connection that was closed before its handshake began says so at once")
+  func closedBeforeHandshake() async throws {
+    let mesh = try TestMesh()
+    try await onLoop { loop in
+      let pair = try ConnectedPair(mesh, loop: loop)
+      pair.server.close(.closedLocally)
+      let outcome = await pair.establish(within: .milliseconds(200))
+      #expect(outcome.server == .closedLocally)
+    }
+  }
+
   @Test("8 MiB pass both ways at once unharmed")
   func bulk() async throws {
     let mesh = try TestMesh()

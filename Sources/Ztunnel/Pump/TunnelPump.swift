@@ -190,12 +190,10 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
   func streamClosed(_ end: HTTP2StreamEnd) {
     streamOver = true
     switch end {
-    case .complete:
-      // The last bytes may have come in the same round, of which nothing more will be said.
-      if !gathered.isEmpty { writeGathered() }
-    case .reset(.noError):
-      if !gathered.isEmpty { writeGathered() }
-      // The peer wants no more and has no more: an end of both directions (hbone.md §9).
+    case .complete, .reset(.noError):
+      // The peer wants no more and has no more: an end of both directions (hbone.md §9). Also after the peer's own end,
+      // which it may follow by a reset while this side has not ended yet (RFC 9113 §8.1): nobody would read the socket
+      // any more, so its end must not be waited for.
       streamEnded = true
       socketEnded = true
     case .reset(.cancel), .reset(.connectError), .reset(.streamClosed):
@@ -226,7 +224,8 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     self.completion = nil
     watch?.cancel()
     watch = nil
-    if reset { TCPSocket.setResetOnClose(socket.raw) }
+    // Bytes that nobody read would make the close a reset, and the reset would cost the application what it was sent.
+    if reset { TCPSocket.setResetOnClose(socket.raw) } else { RawIO.discardInput(socket.raw) }
     if !streamOver { stream.reset(failure == nil ? .connectError : .cancel) }
     pending = PendingBytes()
     completion(

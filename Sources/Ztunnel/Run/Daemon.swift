@@ -69,6 +69,12 @@ final class Daemon {
     control.spawn { [client] in await client.run() }
   }
 
+  /// Ends the workers' threads, after the control loop has ended: libssl is taken down as the process exits, and must
+  /// not be in use then.
+  func stopWorkers() {
+    for worker in workers { worker.stop() }
+  }
+
   private func received(signal: CInt) {
     if stopping {
       // The second one means now. What is cut is in the log of its own accord: the kernel resets it.

@@ -44,5 +44,6 @@ public struct ZtunnelProcess {
       socketPath: try UnixSocketPath(configuration.zdsSocketPath), control: control)
     control.spawn { daemon.start() }
     control.runHere()
+    daemon.stopWorkers()
   }
 }
