@@ -101,11 +101,12 @@ let package = Package(
     tests(of: "HTTP2"),
     tests(of: "Redirection"),
     tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
-    tests(of: "Ztunnel"),
+    tests(of: "Ztunnel", ["HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
-        "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "node-agent", "ztunnel",
+        "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "node-agent",
+        "ztunnel",
       ],
       swiftSettings: strict),
   ],

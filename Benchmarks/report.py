@@ -133,6 +133,10 @@ def times(value):
     return "" if value is None else f"{value:.2f}x"
 
 
+def interval(spread):
+    return "" if spread is None else f"{spread[0]:.2f}–{spread[1]:.2f}"
+
+
 def table(document):
     results = document["results"]
     systems = [key for key in ORDER if any(key in rounds for rounds in results.values())]
@@ -152,11 +156,10 @@ def table(document):
                 if verdict:
                     mark = "✔" if verdict[1] else "✘"
                     met, judgements = met + verdict[1], judgements + 1
-            spread = ratio_range(results, row, "envoy")
+            ratios = ["", "", ""] if row.unit == "x" else [
+                times(ratio(values, "envoy")), interval(ratio_range(results, row, "envoy")), times(ratio(values, "direct"))]
             body.append([
-                f"  {row.title}", row.unit, *(number(values.get(key), row.digits) for key in systems),
-                times(ratio(values, "envoy")), f"{spread[0]:.2f}–{spread[1]:.2f}" if spread else "",
-                times(ratio(values, "direct")), target, mark])
+                f"  {row.title}", row.unit, *(number(values.get(key), row.digits) for key in systems), *ratios, target, mark])
         if body:
             lines += [[title], *body]
     widths = [max(len(line[column]) for line in [heads, *lines] if len(line) > column and len(line) > 1)

@@ -1,7 +1,8 @@
 import Foundation
 import Synchronization
-@testable import TestSupport
 import Testing
+
+@testable import TestSupport
 
 /// A mesh whose nodes each run the real node agent, fed with workload files.
 final class DaemonFixture: Sendable {

@@ -1,8 +1,9 @@
 import Foundation
 import Linux
-@testable import TestSupport
 import Testing
 import Vocabulary
+
+@testable import TestSupport
 
 extension RunningProcess {
   /// The first line that holds all the texts; nil when none came in time.

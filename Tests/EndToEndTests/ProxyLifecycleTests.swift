@@ -39,7 +39,8 @@ struct ProxyLifecycleTests {
 
   // MARK: Ends
 
-  @Test("killed lets nothing out in the clear; started again it serves every pod, and no rule is written anew",
+  @Test(
+    "killed lets nothing out in the clear; started again it serves every pod, and no rule is written anew",
     .requires(.command("iptables-legacy-save")))
   func killed() async throws {
     try await MeshFixture.with { mesh in
@@ -80,7 +81,8 @@ struct ProxyLifecycleTests {
     }
   }
 
-  @Test("asked to end takes no new connection, lets open ones finish, and then exits with 0",
+  @Test(
+    "asked to end takes no new connection, lets open ones finish, and then exits with 0",
     arguments: ["left", "right"])
   func drains(side: String) async throws {
     try await MeshFixture.with(environment: ["CONNECTION_TERMINATION_DEADLINE": "30s"]) { mesh in
@@ -91,7 +93,8 @@ struct ProxyLifecycleTests {
       let pod = side == "left" ? setting.client : setting.server
       let process = try node.ztunnel
       process.signal(SIGTERM)
-      #expect(try eventually(within: .seconds(10)) { try pod.pod.listeningPorts.isDisjoint(with: [15001, 15006, 15008]) })
+      #expect(
+        try eventually(within: .seconds(10)) { try pod.pod.listeningPorts.isDisjoint(with: [15001, 15006, 15008]) })
       if side == "left" {
         #expect(try isRefused { try setting.connect() })
       } else {

@@ -190,8 +190,11 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
   func streamClosed(_ end: HTTP2StreamEnd) {
     streamOver = true
     switch end {
-    case .complete: break
+    case .complete:
+      // The last bytes may have come in the same round, of which nothing more will be said.
+      if !gathered.isEmpty { writeGathered() }
     case .reset(.noError):
+      if !gathered.isEmpty { writeGathered() }
       // The peer wants no more and has no more: an end of both directions (hbone.md §9).
       streamEnded = true
       socketEnded = true
