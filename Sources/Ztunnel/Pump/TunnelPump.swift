@@ -207,8 +207,6 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
       finish(side == .client ? .receive(error.summary) : .send(error.summary), reset: true)
       return
     }
-    // The stream's last bytes came in the round that is under way, and no end of it is told after this.
-    if !gathered.isEmpty { writeGathered() }
     shutDownIfDrained()
     finishIfOver()
   }

@@ -103,6 +103,7 @@ final class MeshPublisher {
   private let certificates: CertificateStore?
   private let logger: Logger
   private unowned let control: EventLoop
+  private var published: UInt64 = 0
 
   /// Without `certificates` none are fetched ahead: there is no telling which workloads are this node's.
   init(certificates: CertificateStore?, logger: Logger, control: EventLoop) {
@@ -123,9 +124,13 @@ final class MeshPublisher {
     let counts: Logger.Metadata = [
       "workloads": "\(mesh.workloadCount)", "services": "\(mesh.serviceCount)", "policies": "\(mesh.policyCount)",
     ]
-    control.spawn { [workers, logger] in
+    published += 1
+    let version = published
+    control.spawn { [self] in
       // A worker gets to this only after the update that was posted before it.
       for worker in workers { await worker.run { _ in } }
+      // A newer one is on its way, and says so itself.
+      guard version == published else { return }
       logger.debug("mesh in force on every worker", metadata: counts)
     }
   }
