@@ -25,7 +25,6 @@ struct EnvoyProcess: Sendable {
     let binary = try #require(PythonEnvironment.envoy)
     process = try holder.spawn([
       binary, "-c", path, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning",
-      "--component-log-level", "main:info",
     ])
     let isReady = eventually(within: .seconds(30)) {
       guard process.isRunning else { return true }
@@ -100,7 +99,10 @@ enum EnvoyResources {
             "@type": \(types).filters.network.tcp_proxy.v3.TcpProxy
             stat_prefix: plain
             cluster: tunnel
-            tunneling_config: {hostname: "\(authority)"}
+            tunneling_config: {hostname: "\(authority)", propagate_response_headers: true}
+            access_log:
+            - \(log)
+                "answer=%FILTER_STATE(envoy.tcp_proxy.propagate_response_headers:TYPED)%\\n"}}}}
     clusters:
     - name: tunnel
       type: STATIC
