@@ -8,13 +8,13 @@ import Vocabulary
 struct EnvoyProcess: Sendable {
   let process: RunningProcess
   private let place: TestNamespace
+  private let configuration: String
 
   /// Its administration port, on loopback.
   private static let adminPort: UInt16 = 9901
 
   /// Starts it with `resources` (the value of `static_resources`) and returns when it serves.
   init(in holder: some NamespaceHolder, directory: String, name: String, resources: String) throws {
-    place = holder.place
     let path = "\(directory)/envoy-\(name).yaml"
     let configuration = """
       admin: {address: {socket_address: {address: 127.0.0.1, port_value: \(Self.adminPort)}}}
@@ -22,16 +22,29 @@ struct EnvoyProcess: Sendable {
       \(resources.split(separator: "\n", omittingEmptySubsequences: false).map { "  \($0)" }.joined(separator: "\n"))
       """
     try configuration.write(toFile: path, atomically: true, encoding: .utf8)
+    try self.init(in: holder, configuration: path)
+  }
+
+  private init(in holder: some NamespaceHolder, configuration path: String) throws {
+    place = holder.place
+    configuration = path
     let binary = try #require(PythonEnvironment.envoy)
     process = try holder.spawn([
-      binary, "-c", path, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning",
-      "--component-log-level", "main:info",
+      binary, "-c", path, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "--file-flush-interval-msec",
+      "50",
     ])
     let isReady = eventually(within: .seconds(30)) {
       guard process.isRunning else { return true }
       return (try? administration("/ready"))?.contains("LIVE") == true
     }
     try #require(isReady && process.isRunning, "Envoy serves: \(process.output)\(process.errors)")
+  }
+
+  /// Kills it, and starts another in its place.
+  func replaced() throws -> EnvoyProcess {
+    process.kill()
+    _ = process.waitForExit(within: .seconds(5))
+    return try EnvoyProcess(in: place, configuration: configuration)
   }
 
   /// The answer to a GET on its administration port.
@@ -100,7 +113,10 @@ enum EnvoyResources {
             "@type": \(types).filters.network.tcp_proxy.v3.TcpProxy
             stat_prefix: plain
             cluster: tunnel
-            tunneling_config: {hostname: "\(authority)"}
+            tunneling_config: {hostname: "\(authority)", propagate_response_headers: true}
+            access_log:
+            - \(log)
+                "answer=%FILTER_STATE(envoy.tcp_proxy.propagate_response_headers:TYPED)%\\n"}}}}
     clusters:
     - name: tunnel
       type: STATIC
