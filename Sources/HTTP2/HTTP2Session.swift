@@ -296,13 +296,6 @@ final class HTTP2Session {
     if role == .server { delegate?.session(received: stream) }
   }
 
-  /// A refusal is all there is to say on a stream: what its client still sends is not wanted, and a client that neither
-  /// ends nor resets must not keep the stream open (hbone.md §9, RFC 9113 §8.1).
-  func headersEndedStream(_ id: Int32) {
-    guard role == .server, let stream = streams[id], !stream.receivedEnd else { return }
-    submitReset(stream, .noError)
-  }
-
   func data(_ id: Int32, _ chunk: UnsafeRawBufferPointer) {
     held += chunk.count
     if held <= Self.freelyHeld {

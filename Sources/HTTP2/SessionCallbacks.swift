@@ -49,14 +49,6 @@ enum SessionCallbacks {
       }
       return 0
     }
-    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks) { _, frame, userData in
-      guard let session = session(userData), let frame else { return 0 }
-      let header = frame.pointee.hd
-      if UInt32(header.type) == NGHTTP2_HEADERS.rawValue, header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 {
-        session.headersEndedStream(header.stream_id)
-      }
-      return 0
-    }
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks) { _, _, id, bytes, count, userData in
       session(userData)?.data(id, UnsafeRawBufferPointer(start: bytes, count: count))
       return 0

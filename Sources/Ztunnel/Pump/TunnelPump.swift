@@ -207,6 +207,8 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
       finish(side == .client ? .receive(error.summary) : .send(error.summary), reset: true)
       return
     }
+    // The stream's last bytes may have come in the round that is under way, of which nothing more will be said.
+    if !gathered.isEmpty { writeGathered() }
     shutDownIfDrained()
     finishIfOver()
   }
