@@ -162,6 +162,41 @@ struct HTTP2ConnectionTests {
     }
   }
 
+  @Test("what closed streams left unread still counts against the connection")
+  func closedStreamsHold() async throws {
+    let mesh = try TestMesh()
+    try await onLoop { loop in
+      let pair = try ConnectedPair(mesh, loop: loop)
+      _ = await pair.establish()
+      var unread: [MemoryEnd] = []
+      let bytes = [UInt8](repeating: 1, count: 4 << 20)
+      for _ in 0..<20 {
+        let (near, far) = try await pair.tunnel()
+        far.respond([(":status", "200")].headers, endStream: false)
+        let (client, server) = (MemoryEnd(near), MemoryEnd(far))
+        server.drains = false
+        server.keepsBytes = false
+        unread.append(server)
+        client.send(bytes)
+        let end = ContinuousClock.now + .milliseconds(500)
+        while server.receivedCount < bytes.count, ContinuousClock.now < end { await loop.sleep(for: .milliseconds(2)) }
+        near.reset(.noError)
+        await loop.until { server.closed != nil }
+      }
+      let held = unread.reduce(0) { $0 + $1.receivedCount }
+      #expect(held <= 64 << 20, "what may be held freely, and one connection window")
+      // With the application done with them, all of it is given back.
+      pair.requests = []
+      unread = []
+      let (near, far) = try await pair.tunnel()
+      far.respond([(":status", "200")].headers, endStream: false)
+      let (client, server) = (MemoryEnd(near), MemoryEnd(far))
+      client.send(bytes)
+      await loop.until { server.receivedCount == bytes.count }
+      #expect(server.receivedCount == bytes.count)
+    }
+  }
+
   @Test("a reset reaches the other side with its code")
   func reset() async throws {
     let mesh = try TestMesh()
