@@ -21,6 +21,10 @@ public final class HTTP2Connection {
   public var onIdle: (() -> Void)?
   /// The peer takes no new streams: it said so, or a ping of ours is overdue.
   public private(set) var isDraining = false
+  /// The peer's SETTINGS are here, so that ``streamLimit`` is its own.
+  public private(set) var hasPeerSettings = false
+  /// Called once when the peer's SETTINGS are here; not when the connection ends without.
+  public var onPeerSettings: (() -> Void)?
   /// Why the connection is over; nil while it lives.
   public private(set) var closed: HTTP2ConnectionError?
 
@@ -171,6 +175,7 @@ public final class HTTP2Connection {
     waiting?(reason)
     let notify = onClose
     onClose = nil
+    onPeerSettings = nil
     onRequest = nil
     onIdle = nil
     notify?(reason)
@@ -234,13 +239,18 @@ public final class HTTP2Connection {
         guard try handshakeStep() else { return }
       }
       var more = true
+      var ended = false
       while more, closed == nil {
         var filled = 0
         // A record's plaintext is at most 16 KiB.
         fill: while filled + (16 << 10) <= buffers.plainIn.count {
           switch try tls.read(into: UnsafeMutableRawBufferPointer(rebasing: buffers.plainIn[filled...])) {
           case .done(let count): filled += count
-          case .needsInput, .needsOutput, .ended:
+          case .needsInput, .needsOutput:
+            more = false
+            break fill
+          case .ended:
+            ended = true
             more = false
             break fill
           }
@@ -255,6 +265,8 @@ public final class HTTP2Connection {
       if closed == nil { _ = transmit() }
       // Nothing is produced while the socket is full, but each frame that comes in may ask for another to go out.
       if closed == nil, session.queuedFrames > Self.longestQueue { close(Self.answersUnread) }
+      // Whatever follows close_notify is not for us, also when the TCP connection stays open.
+      if closed == nil, ended { close(.closedByPeer) }
     } catch {
       // The alert that tells the peer why is in the output.
       _ = transmit()
@@ -434,6 +446,9 @@ extension HTTP2Connection: HTTP2SessionDelegate {
   func sessionReceivedSettings() {
     settingsTimer?.cancel()
     settingsTimer = nil
+    hasPeerSettings = true
+    onPeerSettings?()
+    onPeerSettings = nil
   }
 
   func sessionReceivedPong() {

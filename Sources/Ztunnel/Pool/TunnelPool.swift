@@ -93,13 +93,26 @@ final class TunnelPool {
       dialing[key] = []
       let result: Result<HTTP2Connection, ProxyError>
       do throws(ProxyError) { result = .success(try await dial(key, source)) } catch { result = .failure(error) }
-      let waiting = dialing.removeValue(forKey: key) ?? []
-      if case .success(let connection) = result, closed { connection.close(.closedLocally) }
-      for waiter in waiting {
-        if case .failure(let error) = result { waiter(error) } else { waiter(nil) }
+      switch result {
+      case .failure(let error):
+        dialEnded(key, error)
+        throw error
+      case .success(let connection):
+        if closed { connection.close(.closedLocally) }
+        if connection.hasPeerSettings || connection.closed != nil {
+          dialEnded(key, nil)
+        } else {
+          // The first request goes out at once. The others wait until the peer has said how many streams it takes: what
+          // is too much would wait unsent, and no other tunnel be opened for it.
+          connection.onPeerSettings = { [weak self] in self?.dialEnded(key, nil) }
+        }
+        return (connection, true)
       }
-      return (try result.get(), true)
     }
+  }
+
+  private func dialEnded(_ key: TunnelKey, _ failure: ProxyError?) {
+    for waiter in dialing.removeValue(forKey: key) ?? [] { waiter(failure) }
   }
 
   private func hasRoom(_ connection: HTTP2Connection) -> Bool {
@@ -141,6 +154,7 @@ final class TunnelPool {
     tunnels[key, default: []].append(connection)
     connection.onClose = { [weak self, weak connection] _ in
       guard let self, let connection else { return }
+      if !connection.hasPeerSettings { dialEnded(key, nil) }
       tunnels[key]?.removeAll { $0 === connection }
       if tunnels[key]?.isEmpty == true { tunnels[key] = nil }
     }
