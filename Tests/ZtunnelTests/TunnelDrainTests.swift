@@ -9,9 +9,9 @@ import Testing
 struct TunnelDrainTests {
   @Test("sends the last byte of its last stream before it closes")
   func lastBytes() async throws {
-    let count = 8 << 20
+    let count = 1 << 20
     try await onPumpLoop { loop in
-      let pair = try await TunnelPair(loop: loop)
+      let pair = try await TunnelPair(loop: loop, sendBuffer: 8192)
       let (client, server) = try await pair.open()
       let (near, far) = (FarEnd(client), FarEnd(server))
       near.finish()
