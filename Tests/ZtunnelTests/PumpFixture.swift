@@ -37,6 +37,14 @@ extension EventLoop {
 /// How a pump ended, once it has.
 final class OutcomeBox {
   var outcome: PumpOutcome?
+
+  /// Starts a pump and keeps it, as a connection does, until it ends.
+  func watch(_ pump: any Pump) {
+    pump.start { [self] outcome in
+      self.outcome = outcome
+      withExtendedLifetime(pump) {}
+    }
+  }
 }
 
 /// The application's end of a TCP connection over loopback, of which the pump has the other.
