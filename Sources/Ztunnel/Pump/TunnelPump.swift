@@ -191,8 +191,6 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     streamOver = true
     switch end {
     case .complete, .reset(.noError):
-      // The last bytes may have come in the round that is under way, of which nothing more will be said.
-      if !gathered.isEmpty { writeGathered() }
       // The peer wants no more and has no more: an end of both directions (hbone.md §9). Also after the peer's own end,
       // which it may follow by a reset while this side has not ended yet (RFC 9113 §8.1): nobody would read the socket
       // any more, so its end must not be waited for.
