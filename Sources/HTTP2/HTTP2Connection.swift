@@ -148,7 +148,8 @@ public final class HTTP2Connection {
   private func closeWhenIdle() {
     guard session.streams.isEmpty else { return }
     flush()
-    close(.closedLocally)
+    // The last bytes of the last stream may still be on their way to a slow reader: the flush that sends them closes.
+    if backlog.isEmpty { close(.closedLocally) }
   }
 
   /// Closes at once; streams end with `reason`. Calling it again has no effect.

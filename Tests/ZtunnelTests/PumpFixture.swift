@@ -37,6 +37,14 @@ extension EventLoop {
 /// How a pump ended, once it has.
 final class OutcomeBox {
   var outcome: PumpOutcome?
+
+  /// Starts a pump and keeps it, as a connection does, until it ends.
+  func watch(_ pump: any Pump) {
+    pump.start { [self] outcome in
+      self.outcome = outcome
+      withExtendedLifetime(pump) {}
+    }
+  }
 }
 
 /// The application's end of a TCP connection over loopback, of which the pump has the other.
@@ -123,7 +131,8 @@ final class TunnelPair {
   private let loop: EventLoop
   private var requests: [HTTP2Stream] = []
 
-  init(loop: EventLoop) async throws {
+  /// With `sendBuffer`, the kernel takes only about so many bytes of the server's at once.
+  init(loop: EventLoop, sendBuffer: CInt? = nil) async throws {
     self.loop = loop
     let now = Timestamp.now
     let key = try PrivateKey.generate()
@@ -140,6 +149,11 @@ final class TunnelPair {
     var ends: [CInt] = [-1, -1]
     let kind = CInt(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
     try system("socketpair") { socketpair(AF_UNIX, kind, 0, &ends) }
+    if var sendBuffer {
+      try system("setsockopt") {
+        setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &sendBuffer, socklen_t(MemoryLayout<CInt>.size))
+      }
+    }
     let nowhere = SocketAddress(.loopback(.v4), 0)
     let buffers = WorkBuffers()
     client = try HTTP2Connection(
