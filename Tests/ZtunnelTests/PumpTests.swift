@@ -165,7 +165,7 @@ struct PumpSocketTests {
         (client, upstream) = (near.application, far.application)
         let pump = SocketPump(client: near.pumped, upstream: far.pumped, loop: loop, scratch: scratch)
         running.pump = pump
-        loop.spawn { box.outcome = await pump.run() }
+        loop.spawn { pump.start { box.outcome = $0 } }
       }
       try await body(loop, running, client, upstream)
       #expect(await loop.eventually { box.outcome != nil }, "the pump ends")

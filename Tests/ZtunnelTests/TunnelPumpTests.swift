@@ -40,7 +40,7 @@ struct TunnelPumpTests {
         let pump = TunnelPump(side == .client ? client : server, socket, socketIs: side, loop: loop)
         scene = Scene(loop, pair, application, FarEnd(side == .client ? server : client))
         scene.pump = pump
-        loop.spawn { box.outcome = await pump.run() }
+        loop.spawn { pump.start { box.outcome = $0 } }
       }
       try await body(scene)
       #expect(await loop.eventually { box.outcome != nil }, "the pump ends")
@@ -126,7 +126,7 @@ struct TunnelPumpTests {
       let (socket, application) = try Application.connected()
       let pump = TunnelPump(client, socket, socketIs: .client, loop: loop)
       let box = OutcomeBox()
-      loop.spawn { box.outcome = await pump.run() }
+      loop.spawn { pump.start { box.outcome = $0 } }
       // Nobody reads at the far end: there is no handler.
       #expect(await loop.eventually { application.sendPattern(upTo: 64 << 20) > 6 << 20 })
       await loop.sleep(for: .milliseconds(200))
@@ -202,7 +202,7 @@ struct TunnelPumpTests {
         let (socket, near) = try Application.connected()
         application = near
         let pump = TunnelPump(server, socket, socketIs: .upstream, loop: loop)
-        loop.spawn { box.outcome = await pump.run() }
+        loop.spawn { pump.start { box.outcome = $0 } }
       }
       #expect(await loop.eventually { application.receive(); return application.hasEnded })
       #expect(application.text == "early")
