@@ -165,7 +165,8 @@ struct PumpSocketTests {
         (client, upstream) = (near.application, far.application)
         let pump = SocketPump(client: near.pumped, upstream: far.pumped, loop: loop, scratch: scratch)
         running.pump = pump
-        loop.spawn { pump.start { box.outcome = $0 } }
+        // Whoever starts a pump keeps it until it is over.
+        loop.spawn { pump.start { [pump] in box.outcome = withExtendedLifetime(pump) { [outcome = $0] in outcome } } }
       }
       try await body(loop, running, client, upstream)
       #expect(await loop.eventually { box.outcome != nil }, "the pump ends")

@@ -40,7 +40,8 @@ struct TunnelPumpTests {
         let pump = TunnelPump(side == .client ? client : server, socket, socketIs: side, loop: loop)
         scene = Scene(loop, pair, application, FarEnd(side == .client ? server : client))
         scene.pump = pump
-        loop.spawn { pump.start { box.outcome = $0 } }
+        // Whoever starts a pump keeps it until it is over.
+        loop.spawn { pump.start { [pump] in box.outcome = withExtendedLifetime(pump) { [outcome = $0] in outcome } } }
       }
       try await body(scene)
       #expect(await loop.eventually { box.outcome != nil }, "the pump ends")
@@ -126,7 +127,8 @@ struct TunnelPumpTests {
       let (socket, application) = try Application.connected()
       let pump = TunnelPump(client, socket, socketIs: .client, loop: loop)
       let box = OutcomeBox()
-      loop.spawn { pump.start { box.outcome = $0 } }
+      // Whoever starts a pump keeps it until it is over.
+        loop.spawn { pump.start { [pump] in box.outcome = withExtendedLifetime(pump) { [outcome = $0] in outcome } } }
       // Nobody reads at the far end: there is no handler.
       #expect(await loop.eventually { application.sendPattern(upTo: 64 << 20) > 6 << 20 })
       await loop.sleep(for: .milliseconds(200))
@@ -202,7 +204,8 @@ struct TunnelPumpTests {
         let (socket, near) = try Application.connected()
         application = near
         let pump = TunnelPump(server, socket, socketIs: .upstream, loop: loop)
-        loop.spawn { pump.start { box.outcome = $0 } }
+        // Whoever starts a pump keeps it until it is over.
+        loop.spawn { pump.start { [pump] in box.outcome = withExtendedLifetime(pump) { [outcome = $0] in outcome } } }
       }
       #expect(await loop.eventually { application.receive(); return application.hasEnded })
       #expect(application.text == "early")

@@ -207,6 +207,8 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
       finish(side == .client ? .receive(error.summary) : .send(error.summary), reset: true)
       return
     }
+    // The last bytes may have come in the round under way, of whose end nothing will be said any more.
+    if !gathered.isEmpty { writeGathered() }
     shutDownIfDrained()
     finishIfOver()
   }
