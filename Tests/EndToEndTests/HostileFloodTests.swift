@@ -77,7 +77,9 @@ struct HostileFloodTests {
     }
   }
 
-  @Test("ends a connection that asks for answers and does not read them", arguments: [HTTP2Frame.ping, HTTP2Frame.settings()])
+  @Test(
+    "ends a connection that asks for answers and does not read them",
+    arguments: [HTTP2Frame.ping, HTTP2Frame.settings()])
   func unreadAnswers(frame: [UInt8]) async throws {
     try await attack { _, tunnel in
       let chunk = [[UInt8]](repeating: frame, count: 500).flatMap { $0 }

@@ -27,7 +27,8 @@ struct ImpostorScene: Sendable {
     answer: @escaping @Sendable (HTTP2Stream) -> Void = { $0.acceptAndEcho() }
   ) async throws -> HostileServer {
     try await HostileServer(
-      in: impostor.pod, as: try kind.issue(in: mesh, serviceAccount: serviceAccount), settings: settings, answer: answer)
+      in: impostor.pod, as: try kind.issue(in: mesh, serviceAccount: serviceAccount), settings: settings, answer: answer
+    )
   }
 
   /// A captured connection to the impostor's port 8080.
@@ -172,10 +173,13 @@ struct HostileOutboundTests {
     }
   }
 
-  @Test("passes a reset on as the end that it means", arguments: [
-    (HTTP2ErrorCode.noError, SeenEnd.finished, nil as String?), (.cancel, .reset, nil), (.connectError, .reset, nil),
-    (.streamClosed, .reset, nil), (.protocolError, .reset, "RECEIVE_FAILED"), (.internalError, .reset, "RECEIVE_FAILED"),
-  ])
+  @Test(
+    "passes a reset on as the end that it means",
+    arguments: [
+      (HTTP2ErrorCode.noError, SeenEnd.finished, nil as String?), (.cancel, .reset, nil), (.connectError, .reset, nil),
+      (.streamClosed, .reset, nil), (.protocolError, .reset, "RECEIVE_FAILED"),
+      (.internalError, .reset, "RECEIVE_FAILED"),
+    ])
   func reset(code: HTTP2ErrorCode, seen: SeenEnd, failure: String?) async throws {
     try await ImpostorScene.with { scene in
       let server = try await scene.server { stream in

@@ -84,7 +84,10 @@ struct PumpCopyDirectionTests {
     #expect(advance(copy) { $0 == .finished } == .finished)
     #expect(copy.moved == 5)
     #expect(copy.advance(scratch) == .finished, "asking again changes nothing")
-    #expect(eventually { to.receive(); return to.hasEnded })
+    #expect(
+      eventually {
+        to.receive(); return to.hasEnded
+      })
     withExtendedLifetime(sockets) {}
   }
 
@@ -114,7 +117,10 @@ struct PumpCopyDirectionTests {
     #expect(step == .finished)
     #expect(copy.moved == UInt64(count))
     #expect(stalls > 0)
-    #expect(eventually { to.receive(); return to.hasEnded })
+    #expect(
+      eventually {
+        to.receive(); return to.hasEnded
+      })
     #expect(to.received.count == count)
     #expect(BytePattern.matches(to.received, at: 0))
     withExtendedLifetime(sockets) {}
@@ -151,7 +157,8 @@ struct PumpSocketTests {
   /// Runs a pump between two applications.
   private func pumped(
     expecting expected: PumpOutcome,
-    _ body: @escaping @Sendable (EventLoop, Running, _ client: Application, _ upstream: Application) async throws -> Void
+    _ body:
+      @escaping @Sendable (EventLoop, Running, _ client: Application, _ upstream: Application) async throws -> Void
   ) async throws {
     try await onPumpLoop { loop in
       let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 64)
@@ -178,13 +185,19 @@ struct PumpSocketTests {
     try await pumped(expecting: PumpOutcome(fromClient: 8, toClient: 10, failure: nil)) { loop, _, client, upstream in
       client.send("question".utf8)
       client.finish()
-      #expect(await loop.eventually { upstream.receive(); return upstream.hasEnded })
+      #expect(
+        await loop.eventually {
+          upstream.receive(); return upstream.hasEnded
+        })
       #expect(upstream.text == "question")
       client.receive()
       #expect(!client.hasEnded)
       upstream.send("the answer".utf8)
       upstream.finish()
-      #expect(await loop.eventually { client.receive(); return client.hasEnded })
+      #expect(
+        await loop.eventually {
+          client.receive(); return client.hasEnded
+        })
       #expect(client.text == "the answer")
     }
   }
@@ -192,7 +205,8 @@ struct PumpSocketTests {
   @Test("moves much in both directions at once, unharmed")
   func bulk() async throws {
     let count = 16 << 20
-    try await pumped(expecting: PumpOutcome(fromClient: UInt64(count), toClient: UInt64(count), failure: nil)) { loop, _, client, upstream in
+    try await pumped(expecting: PumpOutcome(fromClient: UInt64(count), toClient: UInt64(count), failure: nil)) {
+      loop, _, client, upstream in
       let isDone = await loop.eventually {
         client.sendPattern(upTo: count)
         upstream.sendPattern(upTo: count)
@@ -213,22 +227,32 @@ struct PumpSocketTests {
     for resetsClient in [true, false] {
       try await pumped(expecting: PumpOutcome(fromClient: 1, toClient: 0, failure: nil)) { loop, _, client, upstream in
         client.send("x".utf8)
-        #expect(await loop.eventually { upstream.receive(); return !upstream.received.isEmpty })
+        #expect(
+          await loop.eventually {
+            upstream.receive(); return !upstream.received.isEmpty
+          })
         let other = resetsClient ? upstream : client
         (resetsClient ? client : upstream).reset()
-        #expect(await loop.eventually { other.receive(); return other.error == ECONNRESET })
+        #expect(
+          await loop.eventually {
+            other.receive(); return other.error == ECONNRESET
+          })
       }
     }
   }
 
   @Test("ends both sides when it is aborted, with the reason")
   func abort() async throws {
-    try await pumped(expecting: PumpOutcome(fromClient: 1, toClient: 0, failure: .drained)) { loop, running, client, _ in
+    try await pumped(expecting: PumpOutcome(fromClient: 1, toClient: 0, failure: .drained)) {
+      loop, running, client, _ in
       client.send("x".utf8)
       await loop.sleep(for: .milliseconds(20))
       running.pump?.abort(.drained)
       running.pump?.abort(.recursiveCall)
-      #expect(await loop.eventually { client.receive(); return client.error == ECONNRESET })
+      #expect(
+        await loop.eventually {
+          client.receive(); return client.error == ECONNRESET
+        })
     }
   }
 }

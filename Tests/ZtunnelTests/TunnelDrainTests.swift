@@ -22,7 +22,8 @@ struct TunnelDrainTests {
       #expect(await loop.eventually { near.end != nil })
       #expect(near.end == .complete)
       #expect(near.received.count == count)
-      #expect(await loop.eventually { pair.server.closed != nil && pair.client.closed != nil }, "and then it does close")
+      #expect(
+        await loop.eventually { pair.server.closed != nil && pair.client.closed != nil }, "and then it does close")
     }
   }
 }

@@ -28,7 +28,8 @@ struct TunnelPumpTests {
   /// Runs `body` around a pump and returns what came of it. The pump is the tunnel's client, as for an outbound
   /// connection, or its server, as for an inbound one.
   private func pumped(
-    _ side: PumpSide = .client, expecting expected: PumpOutcome, _ body: @escaping @Sendable (Scene) async throws -> Void
+    _ side: PumpSide = .client, expecting expected: PumpOutcome,
+    _ body: @escaping @Sendable (Scene) async throws -> Void
   ) async throws {
     try await onPumpLoop { loop in
       let pair = try await TunnelPair(loop: loop)
@@ -60,13 +61,19 @@ struct TunnelPumpTests {
       #expect(!scene.application.hasEnded)
       // The last bytes, the end and the close of the stream come in one round.
       scene.far.send("the answer", andFinish: true)
-      #expect(await scene.loop.eventually { scene.application.receive(); return scene.application.hasEnded })
+      #expect(
+        await scene.loop.eventually {
+          scene.application.receive(); return scene.application.hasEnded
+        })
       #expect(scene.application.text == "the answer")
       #expect(scene.far.end == .complete)
     }
     try await pumped(.upstream, expecting: PumpOutcome(fromClient: 8, toClient: 10)) { scene in
       scene.far.send("question", andFinish: true)
-      #expect(await scene.loop.eventually { scene.application.receive(); return scene.application.hasEnded })
+      #expect(
+        await scene.loop.eventually {
+          scene.application.receive(); return scene.application.hasEnded
+        })
       #expect(scene.application.text == "question")
       scene.application.send("the answer".utf8)
       scene.application.finish()
@@ -85,7 +92,9 @@ struct TunnelPumpTests {
       // The stream's window and what the kernel's two buffers took.
       #expect(stalled < 20 << 20, "\(stalled) bytes were let through")
       #expect(
-        await scene.loop.eventually { scene.application.receive(); return scene.application.received.count == count })
+        await scene.loop.eventually {
+          scene.application.receive(); return scene.application.received.count == count
+        })
       #expect(BytePattern.matches(scene.application.received, at: 0))
       scene.far.finish()
       scene.application.finish()
@@ -151,7 +160,10 @@ struct TunnelPumpTests {
       scene.application.send("x".utf8)
       #expect(await scene.loop.eventually { scene.far.text == "x" })
       scene.far.send("ok")
-      #expect(await scene.loop.eventually { scene.application.receive(); return scene.application.text == "ok" })
+      #expect(
+        await scene.loop.eventually {
+          scene.application.receive(); return scene.application.text == "ok"
+        })
       scene.far.stream.reset(code)
       #expect(
         await scene.loop.eventually {
@@ -167,11 +179,17 @@ struct TunnelPumpTests {
     let lost = HTTP2ConnectionError.closedByPeer.summary
     try await pumped(.client, expecting: PumpOutcome(failure: .receive(lost))) { scene in
       scene.pair.server.close(.closedLocally)
-      #expect(await scene.loop.eventually { scene.application.receive(); return scene.application.error != nil })
+      #expect(
+        await scene.loop.eventually {
+          scene.application.receive(); return scene.application.error != nil
+        })
     }
     try await pumped(.upstream, expecting: PumpOutcome(failure: .send(lost))) { scene in
       scene.pair.client.close(.closedLocally)
-      #expect(await scene.loop.eventually { scene.application.receive(); return scene.application.error != nil })
+      #expect(
+        await scene.loop.eventually {
+          scene.application.receive(); return scene.application.error != nil
+        })
     }
   }
 
@@ -179,12 +197,18 @@ struct TunnelPumpTests {
   func abort() async throws {
     try await pumped(.upstream, expecting: PumpOutcome(fromClient: 1, toClient: 0, failure: .drained)) { scene in
       scene.far.send("x")
-      #expect(await scene.loop.eventually { scene.application.receive(); return scene.application.text == "x" })
+      #expect(
+        await scene.loop.eventually {
+          scene.application.receive(); return scene.application.text == "x"
+        })
       scene.pump?.abort(.drained)
       scene.pump?.abort(.recursiveCall)
       #expect(await scene.loop.eventually { scene.far.end != nil })
       #expect(scene.far.end == .reset(.cancel))
-      #expect(await scene.loop.eventually { scene.application.receive(); return scene.application.error != nil })
+      #expect(
+        await scene.loop.eventually {
+          scene.application.receive(); return scene.application.error != nil
+        })
     }
   }
 
@@ -204,7 +228,10 @@ struct TunnelPumpTests {
         let pump = TunnelPump(server, socket, socketIs: .upstream, loop: loop)
         box.watch(pump)
       }
-      #expect(await loop.eventually { application.receive(); return application.hasEnded })
+      #expect(
+        await loop.eventually {
+          application.receive(); return application.hasEnded
+        })
       #expect(application.text == "early")
       application.finish()
       #expect(await loop.eventually { box.outcome != nil })

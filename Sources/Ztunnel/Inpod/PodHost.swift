@@ -38,7 +38,9 @@ final class PodHost: ZDSClientHandler {
   }
 
   func disconnected(_ error: ZDSError) {
-    logger.warning("lost the node agent; pods go on being served", metadata: ["error": "\(error)"])
+    if error != .stopped {
+      logger.warning("lost the node agent; pods go on being served", metadata: ["error": "\(error)"])
+    }
     perform(manager.receive(.disconnected))
   }
 

@@ -47,8 +47,12 @@ final class TunnelPool {
     -> HTTP2Stream
   {
     let key = TunnelKey(source: source.identity, nextHop: route.nextHop, expected: route.expectedIdentities)
-    for _ in 0..<Self.mostAttempts {
-      let (connection, isFresh) = try await connection(key, source)
+    for attempt in 1...Self.mostAttempts {
+      let (connection, isFresh): (HTTP2Connection, Bool)
+      do throws(ProxyError) { (connection, isFresh) = try await self.connection(key, source) } catch {
+        if case .tunnelFailed(let reason) = error, reason.isInterruption, attempt < Self.mostAttempts { continue }
+        throw error
+      }
       let stream: HTTP2Stream
       do throws(HTTP2Error) { stream = try connection.open(headers) } catch { continue }
       var timedOut = false
@@ -71,7 +75,7 @@ final class TunnelPool {
       case .reset(let code): throw .connectAborted("CONNECT was reset: \(code)")
       case .complete: throw .connectAborted("CONNECT was not answered")
       // A connection that had been idle may have been dead before it was used. No application has seen the request.
-      case .connectionLost where !isFresh: continue
+      case .connectionLost(let reason) where !isFresh || reason.isInterruption: continue
       case .connectionLost(let error): throw .tunnelFailed(error)
       }
     }
@@ -166,6 +170,17 @@ final class TunnelPool {
         guard let connection, connection.streamCount == 0 else { return }
         connection.shutDownGracefully()
       }
+    }
+  }
+}
+
+extension HTTP2ConnectionError {
+  /// The far end went away rather than refuse: a proxy that is being replaced closes what it has just accepted, and its
+  /// successor is there already.
+  fileprivate var isInterruption: Bool {
+    switch self {
+    case .closedByPeer, .io, .tls(.closed): true
+    default: false
     }
   }
 }
