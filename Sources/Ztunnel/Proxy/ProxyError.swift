@@ -53,7 +53,6 @@ enum ProxyError: CodedError, Equatable {
   enum Unsupported: String, Equatable {
     case hostnameWorkload = "destinations that have only a host name"
     case doubleTunnel = "other networks"
-    case proxyProtocol = "PROXY application tunnels"
   }
 
   var code: String {
