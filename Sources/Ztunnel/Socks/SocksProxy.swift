@@ -1,3 +1,4 @@
+import Glibc
 import Linux
 import Mesh
 import Vocabulary
@@ -22,6 +23,8 @@ struct SocksProxy {
     let start = ContinuousClock.now
     guard let local = try? TCPSocket.localAddress(client.raw) else { return }
     let connection = TrackedConnection()
+    // Whatever it waits for then ends.
+    connection.abortAction = { [client] _ in _ = shutdown(client.raw, CInt(SHUT_RDWR)) }
     pod.begin(connection)
     let destination: SocketAddress
     do throws(SocksError) {
