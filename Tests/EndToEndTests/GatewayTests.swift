@@ -19,7 +19,8 @@ struct GatewayTests {
   }
 
   private func withScene(
-    names: [String] = ["spiffe://cluster.local/ns/demo/sa/server"], _ body: (Scene) async throws -> Void
+    names: [String] = ["spiffe://cluster.local/ns/demo/sa/server"], relayedTo port: UInt16 = 15008,
+    _ body: (Scene) async throws -> Void
   ) async throws {
     try await MeshFixture.with { mesh in
       let client = try await mesh.pod("client", on: mesh.left)
@@ -42,7 +43,7 @@ struct GatewayTests {
             "shop", vip: "10.96.0.10", ports: "80: 8080", endpoints: ["server"], fields: ["subjectAltNames: [\(list)]"])
         ])
       let relay = try GatewayRelay(
-        in: gateway.pod, port: 7000, to: server.address(port: 15008), from: mesh.left.node)
+        in: gateway.pod, port: 7000, to: server.address(port: port), from: mesh.left.node)
       defer { relay.stop() }
       let address = SocketAddress(try #require(IPAddress("10.96.0.10")), 80)
       try await body(
@@ -137,6 +138,16 @@ struct GatewayTests {
       #expect(try TCPClient(in: scene.client.pod).end(of: scene.address) == .reset)
       #expect(try scene.mesh.left.ztunnel.waitForLine("INNER_TLS_PEER_WRONG_IDENTITY") != nil)
       #expect(echo.peers.isEmpty)
+    }
+  }
+
+  @Test("whose gateway leads to something else than a proxy is not talked to")
+  func garbage() async throws {
+    try await withScene(relayedTo: 8080) { scene in
+      let echo = try TCPServer(in: scene.server.pod, port: 8080, .greet("220 welcome\r\n"))
+      defer { echo.stop() }
+      #expect(try TCPClient(in: scene.client.pod).end(of: scene.address) == .reset)
+      #expect(try scene.mesh.left.ztunnel.waitForLine("outbound", "error_code=\"INNER_TLS") != nil)
     }
   }
 

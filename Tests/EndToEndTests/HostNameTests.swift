@@ -33,6 +33,24 @@ struct HostNameTests {
     }
   }
 
+  @Test("that has no addresses is passed over when the service has another")
+  func passedOver() async throws {
+    try await MeshFixture.with { mesh in
+      let client = try await mesh.pod("client", on: mesh.left)
+      let server = try await mesh.pod("server", on: mesh.right)
+      let echo = try TCPServer(in: server.pod, port: 8080, .echo)
+      defer { echo.stop() }
+      try mesh.amend(
+        workloads: [entry("does-not-exist.invalid")],
+        services: [mesh.serviceEntry("external", vip: "10.96.0.20", ports: "80: 8080", endpoints: ["server"])])
+      let address = SocketAddress(try #require(IPAddress("10.96.0.20")), 80)
+      for _ in 0..<8 {
+        let connection = try TCPClient(in: client.pod).connect(to: address)
+        #expect(try connection.exchange("hello", timeout: .seconds(20)) == "hello")
+      }
+    }
+  }
+
   @Test("that has no addresses is refused with the reason, in bounded time")
   func unresolved() async throws {
     try await MeshFixture.with { mesh in

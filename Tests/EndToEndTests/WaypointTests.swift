@@ -97,6 +97,26 @@ struct WaypointTests {
     }
   }
 
+  @Test("goes to another of its waypoints when one does not answer")
+  func otherWaypoint() async throws {
+    try await MeshFixture.with { mesh in
+      let client = try await mesh.pod("client", on: mesh.left)
+      let server = try await mesh.pod("server", on: mesh.right)
+      let alive = try await mesh.pod("waypoint", on: mesh.right)
+      let dead = try await mesh.unservedPod("waypoint-2", on: mesh.right)
+      try mesh.amend(
+        fields: ["server": [Self.field(.hostname, to: alive)]], services: [Self.service(of: [alive, dead], in: mesh)])
+      let echo = try TCPServer(in: alive.pod, port: 8080, .echo)
+      defer { echo.stop() }
+      for _ in 0..<16 {
+        let connection = try TCPClient(in: client.pod).connect(to: server.address(port: 8080))
+        #expect(try connection.exchange("hello") == "hello")
+      }
+      // Chosen at random: one of the two is never first once in 65536 runs.
+      #expect(try mesh.left.ztunnel.waitForLine("opened", "dst.workload=\"waypoint-2\"") != nil)
+    }
+  }
+
   @Test("gets the bytes at the port asked for, where the waypoint has no application tunnel")
   func withoutApplicationTunnel() async throws {
     try await MeshFixture.with { mesh in

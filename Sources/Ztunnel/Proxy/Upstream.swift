@@ -31,8 +31,8 @@ enum Upstream {
     }
   }
 
-  /// The uids to avoid, one after the other until there is another way, when a different endpoint of the same service
-  /// may do better. Empty when the failure is not the endpoint's, or there is no service to choose from.
+  /// The uids to avoid, one after the other until there is another way, when a different endpoint, waypoint or gateway
+  /// may do better. Empty when the failure is nobody's whom the mesh chose.
   func endpoints(toBlameFor error: ProxyError) -> [String] {
     switch error {
     case .upstreamUnreachable, .tunnelUnreachable, .tunnelFailed, .innerTunnelFailed, .connectTimeout, .streamRefused,
@@ -41,8 +41,8 @@ enum Upstream {
     default: return []
     }
     switch self {
-    case .plain(_, let workload, let service): return service == nil ? [] : workload.map { [$0.uid] } ?? []
-    case .tunnel(let route): return route.service == nil ? [] : [route.workload.uid]
+    case .plain(_, let workload, _): return workload.map { [$0.uid] } ?? []
+    case .tunnel(let route): return [route.workload.uid]
     // Another gateway of that network first, then what is on this one or a third.
     case .doubleTunnel(let route): return [route.outer.workload.uid, route.workload.uid]
     }

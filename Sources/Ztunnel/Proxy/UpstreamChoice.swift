@@ -13,25 +13,39 @@ struct UpstreamChoice {
   /// The host name chosen last has addresses that were not tried.
   private var hasOtherAddress = false
 
+  /// Names without address that one choice passes over; each may take its time.
+  private static let mostNames = 3
+
   init(destination: SocketAddress, sourceIP: IPAddress) {
     self.destination = destination
     self.sourceIP = sourceIP
   }
 
-  /// Asks the mesh, and the name servers where the mesh has only a host name. Throws ``ProxyError``.
+  /// Asks the mesh, and the name servers where the mesh has only a host name; an endpoint whose name has no address is
+  /// passed over when there are others. Throws ``ProxyError``.
   mutating func next(_ pod: PodWorker, _ source: Workload) async throws(ProxyError) -> Upstream {
     hasOtherAddress = false
-    let decision = pod.mesh.route(
-      from: source, sourceIP: sourceIP(for: source), to: destination, excluding: excluded, using: &pod.worker.random)
-    let upstream: Upstream
-    if case .needsResolution(let resolution) = decision {
-      let ip = try await resolve(resolution, pod)
-      upstream = try Self.upstream(resolution.completed(with: ip))
-    } else {
-      upstream = try Self.upstream(decision)
+    var failure: ProxyError?
+    for _ in 0..<Self.mostNames {
+      let decision = pod.mesh.route(
+        from: source, sourceIP: sourceIP(for: source), to: destination, excluding: excluded, using: &pod.worker.random)
+      guard case .needsResolution(let resolution) = decision else {
+        if let failure, case .refused = decision { throw failure }
+        let upstream = try Self.upstream(decision)
+        count += 1
+        return upstream
+      }
+      do throws(ProxyError) {
+        let ip = try await resolve(resolution, pod)
+        let upstream = try Self.upstream(resolution.completed(with: ip))
+        count += 1
+        return upstream
+      } catch {
+        excluded.insert(resolution.workload.uid)
+        failure = failure ?? error
+      }
     }
-    count += 1
-    return upstream
+    throw failure ?? .route(.noHealthyUpstream(destination))
   }
 
   /// Another upstream when `failed` is to blame for `error` and there is one, else nil.
