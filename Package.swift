@@ -105,8 +105,8 @@ let package = Package(
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
-        "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "node-agent",
-        "ztunnel",
+        "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "Ztunnel",
+        "node-agent", "ztunnel",
       ],
       swiftSettings: strict),
   ],

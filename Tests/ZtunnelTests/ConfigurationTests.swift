@@ -199,7 +199,6 @@ struct ConfigurationTests {
       ("ENABLE_PROXY", "false", "unset"),
       ("ISTIO_META_DNS_CAPTURE", "true", "false"),
       ("ISTIO_META_DNS_CAPTURE", "TRUE", "false"),
-      ("UNSTABLE_ENABLE_SOCKS5", "true", "unset"),
       ("XDS_ON_DEMAND", "true", "unset"),
       ("CRL_PATH", "/var/run/secrets/istio/crl", "unset"),
       ("COMPLIANCE_POLICY", "pqc", "unset"),
@@ -223,6 +222,11 @@ struct ConfigurationTests {
     ])
   func acceptsUnasked(_ variable: String, _ value: String) throws {
     #expect(try configuration([variable: value]) == configuration())
+  }
+
+  @Test("SOCKS5 is off unless asked for", arguments: [("false", false), ("true", true)])
+  func socks(_ value: String, _ isEnabled: Bool) throws {
+    #expect(try configuration(["UNSTABLE_ENABLE_SOCKS5": value]).socks5Enabled == isEnabled)
   }
 
   @Test("an environment without a mesh or an authority is told which variables to set")

@@ -113,7 +113,7 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     localMesh = reader.localMesh()
     localCAPath = reader.localCAPath()
     certificateTTL = reader.duration("SECRET_TTL", in: .seconds(60)...(.seconds(3650 * 86_400))) ?? .seconds(86_400)
-    socks5Enabled = false
+    socks5Enabled = reader.bool("UNSTABLE_ENABLE_SOCKS5", default: false)
     localhostApplicationTunnel = reader.bool("LOCALHOST_APP_TUNNEL", default: true)
     logsPolicyAtInfo = reader.bool("AUTHZ_POLICY_INFO_LOGGING", default: false)
     logFilter = reader.logFilter()

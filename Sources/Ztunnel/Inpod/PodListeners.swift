@@ -42,7 +42,9 @@ enum PodListeners {
     throws(PodListenerError) -> [PodListener]
   {
     var listeners: [PodListener] = []
-    for role in ListenerRole.allCases { listeners.append(try open(role, in: namespace, configuration, logger)) }
+    for role in ListenerRole.allCases where role != .socks || configuration.socks5Enabled {
+      listeners.append(try open(role, in: namespace, configuration, logger))
+    }
     return listeners
   }
 
@@ -50,7 +52,7 @@ enum PodListeners {
     _ role: ListenerRole, in namespace: NetworkNamespace, _ configuration: ZtunnelConfiguration, _ logger: Logger
   ) throws(PodListenerError) -> PodListener {
     let made: (SharedDescriptor, IPAddress.Family)
-    do { made = try namespace.enter { try makeSocket(ipv6: configuration.ipv6Enabled) } } catch {
+    do { made = try namespace.enter { try makeSocket(ipv6: configuration.ipv6Enabled && role != .socks) } } catch {
       throw .namespace("\(error)")
     }
     let (socket, family) = made
@@ -62,7 +64,7 @@ enum PodListeners {
         try TCPSocket.setReuseAddress(socket.raw)
       }
       let isTransparent = try makeTransparent(socket, configuration.preservesSource)
-      try TCPSocket.bind(socket.raw, family, to: SocketAddress(.any(family), role.rawValue))
+      try TCPSocket.bind(socket.raw, family, to: SocketAddress(role == .socks ? .loopback(family) : .any(family), role.rawValue))
       try TCPSocket.listen(socket.raw, backlog: backlog)
       logger.debug(
         "listener established",

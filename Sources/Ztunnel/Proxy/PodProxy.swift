@@ -10,6 +10,8 @@ enum ListenerRole: UInt16, CaseIterable, Sendable {
   case passthrough = 15006
   /// HBONE tunnels to the pod.
   case hbone = 15008
+  /// SOCKS5 clients of the pod, on loopback only.
+  case socks = 15080
 }
 
 /// One listening socket of a pod, shared by all workers.
