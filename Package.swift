@@ -68,6 +68,10 @@ let package = Package(
     library("Identity", ["TLS", "Linux", "Vocabulary", log]),
     library("HTTP2", ["CNghttp2", "COpenSSL", "Linux", "TLS", "Vocabulary", deque]),
 
+    // The control plane.
+    library("GRPC", ["CLinux", "HTTP2", "Linux", "TLS", "Vocabulary", deque]),
+
+
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
@@ -99,6 +103,9 @@ let package = Package(
     tests(of: "TLS", ["COpenSSL"]),
     tests(of: "Identity", ["COpenSSL", "TLS"]),
     tests(of: "HTTP2"),
+    .testTarget(
+      name: "GRPCTests", dependencies: ["GRPC", "HTTP2", "Linux", "TLS", "TestSupport", "Vocabulary"],
+      exclude: ["Servers"], swiftSettings: strict),
     tests(of: "Redirection"),
     tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(of: "Ztunnel", ["HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
