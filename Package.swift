@@ -121,6 +121,7 @@ let package = Package(
         "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "node-agent",
         "ztunnel",
       ],
+      exclude: ["ControlPlane"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
