@@ -56,4 +56,11 @@ final class ControlPlane: Sendable {
   func stop() {
     loop.spawn { [self] in client?.stop() }
   }
+
+  /// Ends the thread and waits for its end, as the process exits: libssl must not be in use then. From another thread,
+  /// once.
+  func end() {
+    loop.stop()
+    loop.join()
+  }
 }

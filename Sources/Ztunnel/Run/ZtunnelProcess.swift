@@ -49,6 +49,7 @@ public struct ZtunnelProcess {
     control.spawn { daemon.start() }
     control.runHere()
     daemon.stopWorkers()
+    controlPlane?.end()
   }
 
   /// A directory of this machine where there is one, else the control plane.
