@@ -191,8 +191,6 @@ struct ConfigurationTests {
   @Test(
     "a variable that asks for what does not exist is refused, with what to do instead",
     arguments: [
-      ("XDS_ADDRESS", "istiod.istio-system.svc:15012", "LOCAL_XDS_PATH"),
-      ("CA_ADDRESS", "https://istiod.istio-system.svc:15012", "LOCAL_CA_PATH"),
       ("FAKE_CA", "true", "LOCAL_CA_PATH"),
       ("PROXY_CONFIG", "concurrency: 2", "unset"),
       ("PROXY_MODE", "dedicated", "shared"),
@@ -271,7 +269,7 @@ struct ConfigurationTests {
   @Test("all problems are told at once, under one code")
   func allAtOnce() throws {
     let error = try #require(throws: ConfigurationErrors.self) {
-      try configuration(["PACKET_MARK": "x", "IPV6_ENABLED": "x", "XDS_ADDRESS": "x", "SECRET_TTL": "x"])
+      try configuration(["PACKET_MARK": "x", "IPV6_ENABLED": "x", "XDS_ADDRESS": "http://x", "SECRET_TTL": "x"])
     }
     #expect(error.problems.map(\.variable) == ["XDS_ADDRESS", "PACKET_MARK", "IPV6_ENABLED", "SECRET_TTL"])
     #expect(error.code == "CONFIG_INVALID")

@@ -1,8 +1,6 @@
 extension EnvironmentReader {
   /// Refuses variables that ask for what this version cannot do: running without it unnoticed would be worse.
   mutating func refuseUnsupported() {
-    refuse("XDS_ADDRESS", if: isGiven("XDS_ADDRESS"), "unset it and describe the mesh in a file, LOCAL_XDS_PATH")
-    refuse("CA_ADDRESS", if: isGiven("CA_ADDRESS"), "unset it and keep the authority in a directory, LOCAL_CA_PATH")
     let fakesAuthority = bool("FAKE_CA") == true
     refuse("FAKE_CA", if: fakesAuthority, "unset it and keep the authority in a directory, LOCAL_CA_PATH")
     refuse("PROXY_CONFIG", if: isGiven("PROXY_CONFIG"), "unset it and use single variables")
@@ -12,7 +10,7 @@ extension EnvironmentReader {
     let capturesDNS = value("ISTIO_META_DNS_CAPTURE")?.lowercased() == "true"
     refuse("ISTIO_META_DNS_CAPTURE", if: capturesDNS, "unset it or set it to false: DNS stays with the pod's resolver")
     let isOnDemand = bool("XDS_ON_DEMAND") == true
-    refuse("XDS_ON_DEMAND", if: isOnDemand, "unset it: the mesh file is always loaded whole")
+    refuse("XDS_ON_DEMAND", if: isOnDemand, "unset it: the mesh is always loaded whole")
     refuse("CRL_PATH", if: isGiven("CRL_PATH"), "unset it: revocation lists are not checked")
     let hasCompliance = isGiven("COMPLIANCE_POLICY")
     refuse("COMPLIANCE_POLICY", if: hasCompliance, "unset it: key exchange is that of TLS 1.3")
