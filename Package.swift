@@ -62,6 +62,7 @@ let package = Package(
       name: "IstioAPI", dependencies: [protobuf], exclude: ["proto"], swiftSettings: strict),
     library("ZDS", ["CLinux", "IstioAPI", "Linux", "Vocabulary", deque]),
     library("Mesh", ["Vocabulary", persistentMaps, yaml]),
+    library("DNS", ["Mesh", "Vocabulary"]),
 
     // Tunnels.
     library("TLS", ["COpenSSL", "Linux", "Vocabulary"]),
@@ -75,7 +76,7 @@ let package = Package(
     library("NodeAgent", ["CLinux", "Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log, yaml]),
     library(
       "Ztunnel",
-      ["CLinux", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+      ["CLinux", "DNS", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
       path: "Sources/NodeAgentCommand",
@@ -96,6 +97,7 @@ let package = Package(
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
+    tests(of: "DNS", ["Mesh", "Vocabulary"]),
     tests(of: "TLS", ["COpenSSL"]),
     tests(of: "Identity", ["COpenSSL", "TLS"]),
     tests(of: "HTTP2"),

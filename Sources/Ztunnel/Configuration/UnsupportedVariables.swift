@@ -9,8 +9,6 @@ extension EnvironmentReader {
     refuseProxyMode()
     let isProxyOff = bool("ENABLE_PROXY") == false
     refuse("ENABLE_PROXY", if: isProxyOff, "unset it: the proxy is all that there is to run")
-    let capturesDNS = value("ISTIO_META_DNS_CAPTURE")?.lowercased() == "true"
-    refuse("ISTIO_META_DNS_CAPTURE", if: capturesDNS, "unset it or set it to false: DNS stays with the pod's resolver")
     let offersSOCKS5 = bool("UNSTABLE_ENABLE_SOCKS5") == true
     refuse("UNSTABLE_ENABLE_SOCKS5", if: offersSOCKS5, "unset it: port 15080 is not served")
     let isOnDemand = bool("XDS_ON_DEMAND") == true

@@ -11,6 +11,8 @@ final class PodWorker {
   let pod: PodProxy
   unowned let worker: Worker
   let pool: TunnelPool
+  /// Nil where the DNS proxy is off.
+  private let dns: PodDNS?
   private var acceptors: [Acceptor] = []
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
@@ -26,6 +28,7 @@ final class PodWorker {
     self.pod = pod
     self.worker = worker
     pool = TunnelPool(worker: worker, namespace: pod.namespace)
+    dns = worker.context.configuration.dnsProxy.map { PodDNS(pod, $0.resolver, worker: worker) }
   }
 
   var loop: EventLoop { worker.loop }
@@ -34,13 +37,18 @@ final class PodWorker {
   // MARK: Life
 
   /// Starts to accept on every listener, or on none. Throws ``SystemError``.
-  func start(_ listeners: [PodListener]) throws(SystemError) {
-    for listener in listeners {
+  func start(_ sockets: PodSockets) throws(SystemError) {
+    do throws(SystemError) { try dns?.start(sockets.datagrams) } catch {
+      dns?.cut()
+      throw error
+    }
+    for listener in sockets.listeners {
       let acceptor = Acceptor(listener, loop: loop, logger: worker.context.logger) { [unowned self] socket, peer in
         accepted(socket, peer, listener)
       }
       do throws(SystemError) { try acceptor.start() } catch {
         for acceptor in acceptors { acceptor.stop(takingBacklog: false) }
+        dns?.cut()
         throw error
       }
       acceptors.append(acceptor)
@@ -54,6 +62,7 @@ final class PodWorker {
     switch mode {
     case .immediate: cut()
     case .graceful:
+      dns?.finish(self)
       for server in servers.values { server.shutDownGracefully() }
       await waitUntilEmpty(until: deadline)
       cut()
@@ -65,6 +74,7 @@ final class PodWorker {
     stopping = .drained
     for connection in Array(tracked.values) { connection.abort(.drained) }
     for server in Array(servers.values) { server.close(.closedLocally) }
+    dns?.cut()
   }
 
   private func waitUntilEmpty(until deadline: ContinuousClock.Instant) async {
@@ -86,6 +96,8 @@ final class PodWorker {
   private func accepted(_ socket: SharedDescriptor, _ peer: SocketAddress, _ listener: PodListener) {
     TCPSocket.setNoDelay(socket.raw)
     switch listener.role {
+    case .dns:
+      dns?.accept(socket)
     case .outbound:
       setKeepAlive(socket)
       loop.spawn { [self] in await OutboundProxy(self, socket, peer).run() }
