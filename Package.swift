@@ -103,7 +103,7 @@ let package = Package(
     tests(of: "HTTP2"),
     tests(of: "Redirection"),
     tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
-    tests(of: "Ztunnel"),
+    tests(of: "Ztunnel", ["DNS"]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [

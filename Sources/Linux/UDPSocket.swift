@@ -1,8 +1,8 @@
 import Glibc
 import Vocabulary
 
-/// Non-blocking UDP sockets: functions over descriptors, so that owners keep owning them. Options, binding and connecting
-/// are those of ``TCPSocket``.
+/// Non-blocking UDP sockets: functions over descriptors, so that owners keep owning them. Options, binding and
+/// connecting are those of ``TCPSocket``.
 public enum UDPSocket {
   /// A new non-blocking, close-on-exec socket in the calling thread's namespace. Throws ``SystemError``.
   public static func make(_ family: IPAddress.Family) throws(SystemError) -> Descriptor {

@@ -6,7 +6,9 @@ import Testing
 struct DomainNameTests {
   @Test(
     "is made from text with or without its last dot",
-    arguments: [("a.b", [1, 97, 1, 98, 0]), ("a.b.", [1, 97, 1, 98, 0]), ("*.x", [1, 42, 1, 120, 0])] as [(String, [UInt8])])
+    arguments: [
+      ("a.b", [1, 97, 1, 98, 0]), ("a.b.", [1, 97, 1, 98, 0]), ("*.x", [1, 42, 1, 120, 0]),
+    ] as [(String, [UInt8])])
   func text(_ text: String, _ wire: [UInt8]) {
     #expect(DomainName(text)?.wire == wire)
   }
@@ -61,7 +63,9 @@ struct MessageReaderTests {
   @Test("are followed backwards through their pointers")
   func pointers() throws {
     // com at 12, example.com at 17, www.example.com at 27.
-    let bytes = header + [3, 99, 111, 109, 0] + [7] + Array("example".utf8) + [0xc0, 12] + [3] + Array("www".utf8) + [0xc0, 17]
+    var bytes = header + [3, 99, 111, 109, 0]
+    bytes += [7] + Array("example".utf8) + [0xc0, 12]
+    bytes += [3] + Array("www".utf8) + [0xc0, 17]
     var reader = MessageReader(bytes, at: 27)
     #expect(try reader.name().hostname == "www.example.com")
     #expect(reader.index == bytes.count)

@@ -76,9 +76,9 @@ struct Decoded: Equatable {
       let timeToLive = try reader.longNumber()
       let length = Int(try reader.number())
       dataOffsets.append(reader.index)
+      let data = [UInt8](try reader.take(length))
       records.append(
-        Record(
-          name: name, type: type, recordClass: recordClass, timeToLive: timeToLive, data: [UInt8](try reader.take(length))))
+        Record(name: name, type: type, recordClass: recordClass, timeToLive: timeToLive, data: data))
     }
     guard reader.index == message.count else { throw DecodingError.truncated }
   }
@@ -95,7 +95,8 @@ enum ExampleMesh {
   }
 
   static func service(
-    _ namespace: String, _ hostname: String, _ addresses: [NetworkAddress], _ change: (inout Service.Record) -> Void = { _ in }
+    _ namespace: String, _ hostname: String, _ addresses: [NetworkAddress],
+    _ change: (inout Service.Record) -> Void = { _ in }
   ) -> MeshChange {
     var record = Service.Record(namespace: namespace, hostname: hostname)
     record.addresses = addresses
@@ -104,8 +105,8 @@ enum ExampleMesh {
   }
 
   static func workload(
-    _ name: String, _ namespace: String, _ addresses: [String], network: String = "", health: Workload.Health = .healthy,
-    services: [String] = []
+    _ name: String, _ namespace: String, _ addresses: [String], network: String = "",
+    health: Workload.Health = .healthy, services: [String] = []
   ) -> MeshChange {
     var record = Workload.Record(uid: "Kubernetes//Pod/\(namespace)/\(name)")
     record.name = name
@@ -113,7 +114,9 @@ enum ExampleMesh {
     record.addresses = addresses.compactMap { IPAddress($0) }
     record.network = network
     record.health = health
-    for service in services { record.services[NamespacedHostname(namespace: namespace, hostname: service)] = [80: 8080] }
+    for service in services {
+      record.services[NamespacedHostname(namespace: namespace, hostname: service)] = [80: 8080]
+    }
     return .upsertWorkload(record)
   }
 
@@ -128,8 +131,12 @@ enum ExampleMesh {
       service("ns1", "*.b.wildcard", [try address("10.9.0.5")]),
       service("ns1", "*.svc.mesh.corp", [try address("10.9.0.6")]),
       service("ns2", "hidden.ns2.\(domain)", [try address("10.9.0.7")]) { $0.visibility = .namespace },
-      service("ns1", "four.ns1.\(domain)", [try address("10.9.0.8"), try address("fd00::8")]) { $0.ipFamilies = .v4Only },
-      service("ns1", "six.ns1.\(domain)", [try address("10.9.0.10"), try address("fd00::10")]) { $0.ipFamilies = .v6Only },
+      service("ns1", "four.ns1.\(domain)", [try address("10.9.0.8"), try address("fd00::8")]) {
+        $0.ipFamilies = .v4Only
+      },
+      service("ns1", "six.ns1.\(domain)", [try address("10.9.0.10"), try address("fd00::10")]) {
+        $0.ipFamilies = .v6Only
+      },
       service("ns1", "far.ns1.\(domain)", [try address("10.9.0.11", "other")]),
       service("ns1", "ranges.example.com", []) { record in
         if let prefix = IPPrefix("10.200.0.0/16") { record.prefixes = [NetworkPrefix(network: "", prefix: prefix)] }

@@ -21,7 +21,8 @@ struct ResponseTests {
   func records() throws {
     let reply = try Decoded(Response.answer(Answer(addresses: addresses), to: try query("Www.Google.com"), limit: 512))
     #expect(reply.addresses == addresses)
-    #expect(reply.records.allSatisfy { $0.name.description == "Www.Google.com." && $0.timeToLive == 30 && $0.type == .a })
+    #expect(reply.records.map(\.name.description) == ["Www.Google.com.", "Www.Google.com."])
+    #expect(reply.records.allSatisfy { $0.timeToLive == 30 && $0.type == .a })
     #expect(reply.questions.map(\.name.description) == ["Www.Google.com."])
     #expect(reply.header.flags == 0x8580)
   }

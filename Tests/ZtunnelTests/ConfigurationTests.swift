@@ -197,8 +197,6 @@ struct ConfigurationTests {
       ("PROXY_CONFIG", "concurrency: 2", "unset"),
       ("PROXY_MODE", "dedicated", "shared"),
       ("ENABLE_PROXY", "false", "unset"),
-      ("ISTIO_META_DNS_CAPTURE", "true", "false"),
-      ("ISTIO_META_DNS_CAPTURE", "TRUE", "false"),
       ("UNSTABLE_ENABLE_SOCKS5", "true", "unset"),
       ("XDS_ON_DEMAND", "true", "unset"),
       ("CRL_PATH", "/var/run/secrets/istio/crl", "unset"),

@@ -41,7 +41,9 @@ enum DNSSockets {
   private static func hasLoopbackIPv6(_ namespace: NetworkNamespace) -> Bool {
     // What is under /proc/sys/net is that of the namespace of the thread that opens it.
     let path = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
-    guard let file = try? namespace.enter({ SharedDescriptor(try Descriptor.open(path, O_RDONLY)) }) else { return false }
+    guard let file = try? namespace.enter({ SharedDescriptor(try Descriptor.open(path, O_RDONLY)) }) else {
+      return false
+    }
     var value: UInt8 = 0
     return read(file.raw, &value, 1) == 1 && value == UInt8(ascii: "0")
   }

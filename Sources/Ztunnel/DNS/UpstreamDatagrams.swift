@@ -3,8 +3,8 @@ import Glibc
 import Linux
 import Vocabulary
 
-/// Forwards one message over UDP. Every try has a socket of its own, with a port the kernel picks at random, and an id of
-/// its own; an answer to an earlier try still counts.
+/// Forwards one message over UDP. Every try has a socket of its own, with a port the kernel picks at random, and an id
+/// of its own; an answer to an earlier try still counts.
 final class UpstreamDatagrams: UpstreamExchange {
   private final class Attempt {
     let server: IPAddress
@@ -80,7 +80,9 @@ final class UpstreamDatagrams: UpstreamExchange {
 
   private func ask(_ server: IPAddress) throws(UpstreamError) {
     var random = SystemRandomNumberGenerator()
-    guard let passage = Passage(message, question: question, id: random.next()) else { return finish(.failure(.stopped)) }
+    guard let passage = Passage(message, question: question, id: random.next()) else {
+      return finish(.failure(.stopped))
+    }
     let socket = try context.socket(to: server) { family throws(SystemError) in try UDPSocket.make(family) }
     let attempt = Attempt(server, socket, passage)
     do throws(SystemError) {
