@@ -14,14 +14,18 @@ struct DNSFixture {
   let resolver: MeshPod
 
   /// The first pod of the second node.
-  private static let resolverAddress = "10.2.0.2"
+  static let resolverAddress = "10.2.0.2"
   /// Where clients believe their resolver to be. There is no such host: whatever is answered is answered by the proxy.
   static let claimed: [IPAddress.Family: String] = [.v4: "10.96.0.10", .v6: "fd00:96::10"]
 
-  /// Runs a mesh for `body`. `options` are those of the proxies' `resolv.conf`.
-  static func with(options: String = "timeout:2 attempts:1", _ body: (DNSFixture) async throws -> Void) async throws {
+  /// Runs a mesh for `body`. `servers` and `options` are those of the proxies' `resolv.conf`.
+  static func with(
+    servers: [String] = [resolverAddress], options: String = "timeout:2 attempts:1",
+    _ body: (DNSFixture) async throws -> Void
+  ) async throws {
     let file = "/tmp/ambient-e2e-resolv-\(UUID().uuidString.prefix(8))"
-    try "nameserver \(resolverAddress)\noptions \(options)\nsearch nowhere.example\n"
+    let lines = servers.map { "nameserver \($0)" } + ["options \(options)", "search nowhere.example", ""]
+    try lines.joined(separator: "\n")
       .write(toFile: file, atomically: true, encoding: .utf8)
     defer { try? FileManager.default.removeItem(atPath: file) }
     // A mount namespace of its own, where /etc/resolv.conf is this one.
@@ -63,21 +67,48 @@ struct DNSFixture {
   }
 }
 
+/// A UDP socket that a test sends and receives with itself, to act as a client or as a resolver.
+struct DatagramSocket {
+  let socket: SharedDescriptor
+
+  /// Bound to `port` of every IPv4 address of a place; 0 is any.
+  init(in holder: some NamespaceHolder, port: UInt16 = 0) throws {
+    socket = try holder.place.namespace.enter { SharedDescriptor(try UDPSocket.make(.v4)) }
+    try TCPSocket.bind(socket.raw, .v4, to: SocketAddress(.any(.v4), port))
+  }
+
+  func send(_ message: [UInt8], to address: SocketAddress) throws {
+    try UDPSocket.send(socket.raw, .v4, message, to: address)
+  }
+
+  /// The next datagram; nil when there is none in time.
+  func receive(within limit: Duration = .seconds(5)) throws -> (message: [UInt8], sender: SocketAddress)? {
+    var entry = pollfd(fd: socket.raw, events: Int16(POLLIN), revents: 0)
+    guard try system("poll", "", { poll(&entry, 1, CInt(limit / .milliseconds(1))) }) > 0 else { return nil }
+    var room = [UInt8](repeating: 0, count: 65_536)
+    return try room.withUnsafeMutableBytes { room in
+      guard let (count, sender) = try UDPSocket.receive(socket.raw, into: room), let sender else { return nil }
+      return ([UInt8](room[..<count]), sender)
+    }
+  }
+
+  /// Everything that comes until nothing does for a while.
+  func receiveAll(until silence: Duration = .milliseconds(500)) throws -> [(message: [UInt8], sender: SocketAddress)] {
+    var all: [(message: [UInt8], sender: SocketAddress)] = []
+    while let next = try receive(within: silence) { all.append(next) }
+    return all
+  }
+}
+
 /// Raw datagrams, for what `dig` does not send or show.
 enum Datagrams {
   /// Sends `message` from inside a place and returns the answer; nil when there is none in time.
   static func exchange(
     _ message: [UInt8], with server: SocketAddress, in holder: some NamespaceHolder, within limit: Duration = .seconds(5)
   ) throws -> [UInt8]? {
-    let socket = try holder.place.namespace.enter { SharedDescriptor(try UDPSocket.make(server.ip.family)) }
-    _ = try TCPSocket.connect(socket.raw, server.ip.family, to: server)
-    try UDPSocket.send(socket.raw, message)
-    var entry = pollfd(fd: socket.raw, events: Int16(POLLIN), revents: 0)
-    guard try system("poll", "", { poll(&entry, 1, CInt(limit / .milliseconds(1))) }) > 0 else { return nil }
-    var room = [UInt8](repeating: 0, count: 65_536)
-    return try room.withUnsafeMutableBytes { room in
-      try UDPSocket.receive(socket.raw, into: room).map { [UInt8](room[..<$0.count]) }
-    }
+    let socket = try DatagramSocket(in: holder)
+    try socket.send(message, to: server)
+    return try socket.receive(within: limit)?.message
   }
 
   /// A query for a name: id 0x4d2, recursion desired, EDNS with 1232 bytes.

@@ -57,6 +57,7 @@ final class PodDNS {
   /// kept from ending until then, or until its deadline.
   func finish(_ pod: PodWorker) {
     for connection in Array(connections.values) { connection.finish() }
+    for listener in listeners { receive(listener, atMost: Self.turn) }
     guard isBusy else { return cut() }
     let connection = TrackedConnection()
     connection.abortAction = { [self] _ in cut() }
@@ -73,7 +74,6 @@ final class PodDNS {
     whenIdle = nil
     for watch in watches { watch.cancel() }
     watches = []
-    for listener in listeners { receive(listener, atMost: Self.turn) }
     listeners = []
     for exchange in Array(exchanges.values) { exchange.cancel() }
     for connection in Array(connections.values) { connection.cut() }
