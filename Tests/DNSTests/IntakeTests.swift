@@ -69,7 +69,8 @@ struct IntakeTests {
       try MessageBytes(query: "productpage.ns1.svc.cluster.local").bytes,
       try MessageBytes(query: "a.b.c.d.e", .aaaa, edns: (1232, 0, 0x8000)).bytes,
       Response.answer(
-        Answer(alias: DomainName("x.y"), addresses: [.v4(1), .v4(2)]), to: try DNSTests.query("q.w.e", edns: (4096, 0, 0)),
+        Answer(alias: DomainName("x.y"), addresses: [.v4(1), .v4(2)]),
+        to: try DNSTests.query("q.w.e", edns: (4096, 0, 0)),
         limit: 512),
     ]
     for _ in 0..<4000 {

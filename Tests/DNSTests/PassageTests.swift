@@ -48,7 +48,8 @@ struct PassageTests {
 
   @Test("goes to another server after these codes only", arguments: 0..<16 as Range<UInt8>)
   func another(_ code: UInt8) {
-    #expect(Passage.isWorthAnotherServer([0, 0, 0x81, 0x80 | code, 0, 0, 0, 0, 0, 0, 0, 0]) == [2, 4, 5].contains(code))
+    #expect(
+      Passage.isWorthAnotherServer([0, 0, 0x81, 0x80 | code, 0, 0, 0, 0, 0, 0, 0, 0]) == [2, 4, 5].contains(code))
   }
 
   private func reply(to message: [UInt8], id: UInt16, flags: UInt16 = 0x8180) throws -> [UInt8] {

@@ -41,8 +41,11 @@ struct DNSFixture {
   }
 
   /// Starts dnsmasq with these records, authoritative for what is below `example.com`.
-  func startResolver(_ records: [String]) throws {
-    let process = try resolver.pod.spawn(
+  func startResolver(_ records: [String]) throws { try startResolver(records, in: resolver.pod) }
+
+  /// The same anywhere.
+  func startResolver(_ records: [String], in holder: some NamespaceHolder) throws {
+    let process = try holder.spawn(
       [
         "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root",
         "--pid-file=", "--log-facility=-", "--log-queries", "--edns-packet-max=1232", "--local=/example.com/",
@@ -104,7 +107,8 @@ struct DatagramSocket {
 enum Datagrams {
   /// Sends `message` from inside a place and returns the answer; nil when there is none in time.
   static func exchange(
-    _ message: [UInt8], with server: SocketAddress, in holder: some NamespaceHolder, within limit: Duration = .seconds(5)
+    _ message: [UInt8], with server: SocketAddress, in holder: some NamespaceHolder,
+    within limit: Duration = .seconds(5)
   ) throws -> [UInt8]? {
     let socket = try DatagramSocket(in: holder)
     try socket.send(message, to: server)

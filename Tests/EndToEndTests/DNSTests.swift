@@ -4,7 +4,8 @@ import TestSupport
 import Testing
 import Vocabulary
 
-@Suite("DNS of a captured pod", .requires(.root, .command("ip"), .command("dig"), .command("dnsmasq"), .command("unshare")))
+@Suite(
+  "DNS of a captured pod", .requires(.root, .command("ip"), .command("dig"), .command("dnsmasq"), .command("unshare")))
 struct DNSTests {
   private static func service(_ host: String, vips: [String] = [], endpoints: [MeshPod] = []) -> String {
     let members = endpoints.map {

@@ -86,6 +86,17 @@ struct DNSUpstreamTests {
     }
   }
 
+  @Test("reach a resolver on the loopback of the proxy's own namespace")
+  func loopback() async throws {
+    try await DNSFixture.with(servers: ["127.0.0.53"]) { dns in
+      let options = ["--listen-address=127.0.0.53", "--bind-interfaces", "--host-record=www.example.com,192.0.2.1"]
+      try dns.startResolver(options, in: dns.mesh.left.node)
+      for transport in ["+notcp", "+tcp"] {
+        #expect(try dns.answers(transport, "www.example.com", "A") == ["192.0.2.1"], "\(transport)")
+      }
+    }
+  }
+
   @Test("are answered before the proxy ends")
   func drained() async throws {
     try await DNSFixture.with(options: "timeout:10 attempts:1") { dns in
