@@ -103,11 +103,12 @@ let package = Package(
     tests(of: "HTTP2"),
     tests(of: "Redirection"),
     tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
-    tests(of: "Ztunnel", ["DNS"]),
+    tests(of: "Ztunnel", ["DNS", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
-        "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "node-agent", "ztunnel",
+        "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "node-agent",
+        "ztunnel",
       ],
       swiftSettings: strict),
   ],

@@ -99,7 +99,7 @@ def quiet_p99(system, seconds):
 
 def fairness(system, options):
     """A quiet pod's p99 alone, beside a pod that moves bytes, and beside one that opens connections."""
-    seconds = options.seconds
+    seconds = max(2, options.seconds)
     alone = quiet_p99(system, seconds)
 
     server = system.world.listen(NEIGHBOUR)
@@ -152,6 +152,6 @@ MEASURES = {
     "passthrough": {"passthrough": passthrough},
     "fairness": {"fairness": fairness},
 }
-"""Which systems a measure makes sense for; all of them, if it is not here."""
+# Which systems a measure makes sense for; all of them, if it is not here.
 SYSTEMS_OF = {"passthrough": ("direct", "ours"), "fairness": ("direct", "envoy", "ours")}
 GROUPS = (*MEASURES, "memory")

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import resource
 import shutil
 import signal
@@ -29,6 +30,7 @@ class Ledger:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self.open_files = hard
+        self.remove(leftovers())
 
     def namespace(self, name):
         run(["ip", "netns", "add", name])
@@ -39,7 +41,8 @@ class Ledger:
         """Starts `command` inside a namespace. nsenter replaces itself, so the id is the command's own."""
 
         def prepare():
-            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            # In order, so that nginx takes its workers with it.
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if nice:
                 os.nice(nice)
 
@@ -90,6 +93,13 @@ class Ledger:
         self.remove(list(self.namespaces))
         if not keep_logs:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def leftovers():
+    """Namespaces of benchmarks that were killed before they could clean up; their processes died with them."""
+    names = [line.split()[0] for line in run(["ip", "netns", "list"]).splitlines() if line.strip()]
+    owners = [(name, re.match(r"bench(\d+)-", name)) for name in names]
+    return [name for name, owner in owners if owner and not os.path.exists(f"/proc/{owner.group(1)}")]
 
 
 def run(command, timeout=60, **options):

@@ -133,6 +133,10 @@ def times(value):
     return "" if value is None else f"{value:.2f}x"
 
 
+def interval(spread):
+    return "" if spread is None else f"{spread[0]:.2f}–{spread[1]:.2f}"
+
+
 def table(document):
     results = document["results"]
     systems = [key for key in ORDER if any(key in rounds for rounds in results.values())]
@@ -147,31 +151,33 @@ def table(document):
             target, mark = "", ""
             if row.target:
                 kind, sign, bound = row.target
-                target = f"{sign} {bound:g}" + {"envoy": "x Envoy", "direct": "x direct", "value": f" {row.unit}"}[kind]
+                compared = {"envoy": "x Envoy", "direct": "x direct", "value": f" {row.unit}"}
+                target = f"{sign} {bound:g}{compared[kind]}"
                 verdict = judged(values, row.target)
                 if verdict:
                     mark = "✔" if verdict[1] else "✘"
                     met, judgements = met + verdict[1], judgements + 1
-            spread = ratio_range(results, row, "envoy")
-            body.append([
-                f"  {row.title}", row.unit, *(number(values.get(key), row.digits) for key in systems),
-                times(ratio(values, "envoy")), f"{spread[0]:.2f}–{spread[1]:.2f}" if spread else "",
-                times(ratio(values, "direct")), target, mark])
+            ratios = ["", "", ""] if row.unit == "x" else [
+                times(ratio(values, "envoy")), interval(ratio_range(results, row, "envoy")),
+                times(ratio(values, "direct"))]
+            figures = [number(values.get(key), row.digits) for key in systems]
+            body.append([f"  {row.title}", row.unit, *figures, *ratios, target, mark])
         if body:
             lines += [[title], *body]
     widths = [max(len(line[column]) for line in [heads, *lines] if len(line) > column and len(line) > 1)
               for column in range(len(heads))]
     text = [layout(heads, widths)]
     text += [line[0] if len(line) == 1 else layout(line, widths) for line in lines]
+    envoy_tls = document["machine"].get("envoy_tls")
     footer = [
-        "", f"Medians of {document['options']['rounds']} rounds, measurements of {document['options']['seconds']} s. CPU and memory are "
-        "those of both sides' proxies together.",
+        "", f"Medians of {document['options']['rounds']} rounds, measurements of {document['options']['seconds']} s. "
+        "CPU and memory are those of both sides' proxies together.",
         "/Envoy, /direct: ours compared with theirs, by medians; in rounds: the least and most of single rounds.",
         *([f"{met} of {judgements} targets met."] if judgements else []),
         machines.sentence(document["machine"]) + ".",
-        "Clients of Envoy and HAProxy connect to a listener beside them and are not captured, and their proxies do not keep the",
-        "client's address: both in their favour. Access logs of all three go to a file. TLS 1.3: ours and HAProxy use AES-256-GCM"
-        + (f",\nEnvoy {document['machine']['envoy_tls']}, its own choice." if document["machine"].get("envoy_tls") else "."),
+        "Envoy stands behind the same redirect rules as ours; HAProxy's clients connect to a listener beside them. Neither",
+        "keeps the client's address, which is in their favour. Access logs of all go to a file. TLS 1.3: ours and HAProxy",
+        f"use AES-256-GCM{f', Envoy {envoy_tls}, its own choice' if envoy_tls else ''}.",
     ]
     footer += [f"Note: {note}." for note in document["notes"]]
     return "\n".join(text + footer)

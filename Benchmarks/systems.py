@@ -4,7 +4,7 @@ import json
 import pathlib
 
 from certificates import PREFIX
-from processes import BenchmarkError, contains, eventually, name, tail
+from processes import BenchmarkError, contains, eventually, name, run, tail
 from world import ADDRESSES, APPLICATION_PORTS, CALM, CONNTRACK_SETTINGS, SERVER, WEB, World
 
 WORKERS = 2
@@ -26,8 +26,8 @@ class System:
         self.world = World(setup.ledger, label or self.key)
         try:
             self.start()
-            self.world.wait_for_web("client", *self.target(WEB))
-            self.world.wait_for_web(self.place("quiet"), *self.target(CALM))
+            self.world.wait_for_web("client", *self.target(WEB), self.require_alive)
+            self.world.wait_for_web(self.place("quiet"), *self.target(CALM), self.require_alive)
             self.verify()
         except BaseException:
             self.world.close()
@@ -57,23 +57,36 @@ class System:
         self.world.close()
 
 
-class Sidecars(System):
+    def write(self, file, text):
+        pathlib.Path(self.world.path(file)).write_text(text)
+        return self.world.path(file)
+
+    def capture(self, node, pods):
+        """Has a node-agent write the mesh's redirect rules into pods; returns the path of its socket."""
+        directory = pathlib.Path(self.world.path(f"pods-{node}"))
+        directory.mkdir()
+        for pod in pods:
+            (directory / f"{pod}.yaml").write_text(
+                f"name: {pod}\nnamespace: bench\nserviceAccount: {pod}\n"
+                f"netns: /run/netns/{self.world.namespace(pod)}\n")
+        socket = self.world.path(f"{node}.sock")
+        self.agents.append(self.world.start(
+            node, [self.setup.node_agent, "run", "--workloads", directory, "--ztunnel-uds-address", socket],
+            f"node-agent-{node}.log", environment={"AMBIENT_STATE_DIRECTORY": self.world.path(f"state-{node}")}))
+        return socket
+
+
+class HAProxy(System):
     """One proxy beside the client and one beside the server; clients connect to a local listener, uncaptured."""
+
+    key, title = "haproxy", "HAProxy"
+    files_per_connection = 2
 
     def target(self, port):
         return "127.0.0.1", port + 5000
 
     def place(self, role):
         return "client"
-
-    def write(self, file, text):
-        pathlib.Path(self.world.path(file)).write_text(text)
-        return self.world.path(file)
-
-
-class HAProxy(Sidecars):
-    key, title = "haproxy", "HAProxy"
-    files_per_connection = 2
 
     def start(self):
         certificates = self.setup.certificates
@@ -103,11 +116,25 @@ class HAProxy(Sidecars):
             lambda: contains(self.world.path("haproxy-server.log"), f"port-{WEB}"))
 
 
-class Envoy(Sidecars):
+class Envoy(System):
+    """A pair of Envoys in our place: the same redirect rules lead to the same ports, the same tunnel lies between."""
+
     key, title = "envoy", "Envoy"
     CIPHER = "tls="
 
+    def place(self, role):
+        # One Envoy serves one namespace, and the second client shares it.
+        return "client"
+
     def start(self):
+        self.capture("node-a", ("client",))
+        self.capture("node-b", ("server",))
+        for role in ("client", "server"):
+            eventually(
+                f"redirect rules in {role}",
+                lambda: "15006" in run(["nsenter", f"--net=/run/netns/{self.world.namespace(role)}",
+                                        "iptables-legacy-save", "-t", "nat"]), 20)
+            self.world.configure(role, CONNTRACK_SETTINGS)
         for role, configuration in (("client", self.client()), ("server", self.server())):
             path = self.write(f"envoy-{role}.json", json.dumps(configuration, indent=1))
             command = [
@@ -122,7 +149,12 @@ class Envoy(Sidecars):
         self.setup.remarks["envoy_tls"] = text.partition(self.CIPHER)[2].split()[0]
 
     def client(self):
-        listeners = []
+        # Captured connections arrive at 15001 and go to the listener of the address they were meant for.
+        listeners = [{
+            "name": "capture", "address": address("0.0.0.0", 15001), "use_original_dst": True,
+            "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "stat_prefix": "unknown", "cluster": "nowhere"}}]}]}]
         for port in APPLICATION_PORTS:
             proxy = {
                 "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -133,11 +165,12 @@ class Envoy(Sidecars):
                 "access_log": [self.access_log("client", "%UPSTREAM_HOST% %UPSTREAM_PEER_URI_SAN%")],
             }
             listeners.append({
-                "name": f"port-{port}", "address": address("127.0.0.1", port + 5000),
+                "name": f"port-{port}", "address": address(SERVER, port), "bind_to_port": False,
                 "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}]})
         tls = {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            "common_tls_context": self.tls_context("client", [{"san_type": "URI", "matcher": {"exact": f"{PREFIX}server"}}]),
+            "common_tls_context": self.tls_context(
+                "client", [{"san_type": "URI", "matcher": {"exact": f"{PREFIX}server"}}]),
         }
         options = {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -149,7 +182,8 @@ class Envoy(Sidecars):
              "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
              "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}}
             for title in ("tunnel", "tunnel-of-quiet")]
-        return {"static_resources": {"listeners": listeners, "clusters": clusters}}
+        nowhere = {"name": "nowhere", "type": "STATIC", "load_assignment": {"cluster_name": "nowhere"}}
+        return bootstrap(listeners, [*clusters, nowhere])
 
     def server(self):
         tls = {
@@ -165,7 +199,8 @@ class Envoy(Sidecars):
                           "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}}]}
             for port in APPLICATION_PORTS]
         manager = {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+                     ".HttpConnectionManager",
             "stat_prefix": "hbone", "stream_idle_timeout": "0s",
             "common_http_protocol_options": {"idle_timeout": "3600s"},
             "http2_protocol_options": {**http2_options(200), "allow_connect": True},
@@ -174,15 +209,15 @@ class Envoy(Sidecars):
             "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
             "access_log": [self.access_log(
-                "server", f"%REQ(:AUTHORITY)% %DOWNSTREAM_PEER_URI_SAN% {self.CIPHER}%DOWNSTREAM_TLS_CIPHER% %RESPONSE_CODE%")],
+                "server",
+                f"%REQ(:AUTHORITY)% %DOWNSTREAM_PEER_URI_SAN% {self.CIPHER}%DOWNSTREAM_TLS_CIPHER% %RESPONSE_CODE%")],
         }
         listener = {
             "name": "hbone", "address": address("0.0.0.0", 15008),
             "filter_chains": [{
                 "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
                 "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}
-        clusters = [cluster(f"application-{port}", "127.0.0.1", port) for port in APPLICATION_PORTS]
-        return {"static_resources": {"listeners": [listener], "clusters": clusters}}
+        return bootstrap([listener], [cluster(f"application-{port}", "127.0.0.1", port) for port in APPLICATION_PORTS])
 
     def tls_context(self, account, names):
         certificates = self.setup.certificates
@@ -204,6 +239,15 @@ class Envoy(Sidecars):
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
             "path": self.world.path(f"envoy-access-{side}.log"),
             "log_format": {"text_format_source": {"inline_string": line}}}}
+
+
+def bootstrap(listeners, clusters):
+    # The mark by which the redirect rules know a proxy's own connections (SOL_SOCKET, SO_MARK).
+    mark = {"level": 1, "name": 36, "int_value": 1337, "state": "STATE_PREBIND"}
+    return {
+        "static_resources": {"listeners": listeners, "clusters": clusters},
+        "cluster_manager": {"upstream_bind_config": {"source_address": {"address": "0.0.0.0", "port_value": 0},
+                                                     "socket_options": [mark]}}}
 
 
 def address(host, port):
@@ -242,16 +286,7 @@ class Ours(System):
                 ("server", SERVER, "node-b")))
         pathlib.Path(world.path("mesh.yaml")).write_text(f"workloads:\n{records}services: []\npolicies: []\n")
         for node, pods in (("node-a", ("client", "quiet")), ("node-b", ("server",))):
-            directory = pathlib.Path(world.path(f"pods-{node}"))
-            directory.mkdir()
-            for pod in pods:
-                (directory / f"{pod}.yaml").write_text(
-                    f"name: {pod}\nnamespace: bench\nserviceAccount: {pod}\n"
-                    f"netns: /run/netns/{world.namespace(pod)}\n")
-            socket = world.path(f"{node}.sock")
-            self.agents.append(world.start(
-                node, [self.setup.node_agent, "run", "--workloads", directory, "--ztunnel-uds-address", socket],
-                f"node-agent-{node}.log"))
+            socket = self.capture(node, pods)
             environment = {
                 "NODE_NAME": node, "INPOD_UDS": socket, "LOCAL_XDS_PATH": world.path("mesh.yaml"),
                 "LOCAL_CA_PATH": certificates.authority, "ZTUNNEL_WORKER_THREADS": str(WORKERS),

@@ -137,9 +137,10 @@ class World:
             if re.search(rb"listening on", line):
                 return process
 
-    def wait_for_web(self, role, host, port):
-        """Waits until the web server answers over this path."""
+    def wait_for_web(self, role, host, port, require_alive):
+        """Waits until the web server answers over this path; `require_alive` throws when that is hopeless."""
         def answers():
+            require_alive()
             probe = self.client(role, "probe", host, port)
             try:
                 return self.end(probe, 10).strip() == "ok"

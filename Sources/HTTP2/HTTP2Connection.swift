@@ -21,6 +21,10 @@ public final class HTTP2Connection {
   public var onIdle: (() -> Void)?
   /// The peer takes no new streams: it said so, or a ping of ours is overdue.
   public private(set) var isDraining = false
+  /// The peer's SETTINGS are here, so that ``streamLimit`` is its own.
+  public private(set) var hasPeerSettings = false
+  /// Called once when the peer's SETTINGS are here; not when the connection ends without.
+  public var onPeerSettings: (() -> Void)?
   /// Why the connection is over; nil while it lives.
   public private(set) var closed: HTTP2ConnectionError?
 
@@ -38,6 +42,8 @@ public final class HTTP2Connection {
   private var awaitingPong = false
   private var heardSincePing = false
   private var goAwaySent = false
+  /// The last GOAWAY is out: nothing new can come, so that the end of the last stream is the end.
+  private var closesWhenIdle = false
 
   private var readable = true
   private var peerClosed = false
@@ -51,6 +57,10 @@ public final class HTTP2Connection {
   private static let turn = 4
   /// More unsent handshake and control ciphertext than any honest peer causes.
   private static let largestBacklog = 1 << 20
+  /// More frames waiting to be sent than any honest peer causes: 200 streams, each with its answer, reset and credit,
+  /// are far below.
+  private static let longestQueue = 10_000
+  private static let answersUnread = HTTP2ConnectionError.http2(.session("the peer does not read its answers"))
 
   /// Takes over a connected, non-blocking socket and a fresh SSL. Throws when memory is short.
   public init(
@@ -76,6 +86,8 @@ public final class HTTP2Connection {
   /// Does the TLS handshake. At a client, streams may be opened when this returns, before the server's SETTINGS are
   /// here; those have `keepAlive.settingsDeadline`. Throws ``HTTP2ConnectionError``; the connection is then closed.
   public func establish(until deadline: ContinuousClock.Instant) async throws(HTTP2ConnectionError) {
+    // Closed between its making and now: nothing would ever end the wait below.
+    if let closed { throw closed }
     let timer = loop.schedule(at: deadline) { [weak self] in self?.close(.deadline(.tlsHandshake)) }
     let failure = await withUnsafeContinuation { (continuation: UnsafeContinuation<HTTP2ConnectionError?, Never>) in
       establishing = { continuation.resume(returning: $0) }
@@ -90,7 +102,8 @@ public final class HTTP2Connection {
       if role == .client { advanceHandshake() }
     }
     timer.cancel()
-    if let failure { throw failure }
+    // The handshake may have succeeded, and the connection ended before the caller's turn came.
+    if let reason = failure ?? closed { throw reason }
   }
 
   /// The peer's first SPIFFE identity; nil before ``establish(until:)`` is done.
@@ -115,23 +128,28 @@ public final class HTTP2Connection {
     isDraining = true
     guard established else { return close(.closedLocally) }
     guard role == .server else {
-      session.submitGoAway(.noError)
-      closeWhenIdle()
+      submitLastGoAway()
       return
     }
     session.submitShutdownNotice()
     // The notice's round trip: requests sent before the peer read it arrive within it and are still served.
     _ = loop.schedule(after: .seconds(1)) { [weak self] in
       guard let self, closed == nil else { return }
-      session.submitGoAway(.noError)
-      closeWhenIdle()
+      submitLastGoAway()
     }
+  }
+
+  private func submitLastGoAway() {
+    closesWhenIdle = true
+    session.submitGoAway(.noError)
+    closeWhenIdle()
   }
 
   private func closeWhenIdle() {
     guard session.streams.isEmpty else { return }
     flush()
-    close(.closedLocally)
+    // The last bytes of the last stream may still be on their way to a slow reader: the flush that sends them closes.
+    if backlog.isEmpty { close(.closedLocally) }
   }
 
   /// Closes at once; streams end with `reason`. Calling it again has no effect.
@@ -158,6 +176,7 @@ public final class HTTP2Connection {
     waiting?(reason)
     let notify = onClose
     onClose = nil
+    onPeerSettings = nil
     onRequest = nil
     onIdle = nil
     notify?(reason)
@@ -221,13 +240,18 @@ public final class HTTP2Connection {
         guard try handshakeStep() else { return }
       }
       var more = true
+      var ended = false
       while more, closed == nil {
         var filled = 0
         // A record's plaintext is at most 16 KiB.
         fill: while filled + (16 << 10) <= buffers.plainIn.count {
           switch try tls.read(into: UnsafeMutableRawBufferPointer(rebasing: buffers.plainIn[filled...])) {
           case .done(let count): filled += count
-          case .needsInput, .needsOutput, .ended:
+          case .needsInput, .needsOutput:
+            more = false
+            break fill
+          case .ended:
+            ended = true
             more = false
             break fill
           }
@@ -240,6 +264,10 @@ public final class HTTP2Connection {
         }
       }
       if closed == nil { _ = transmit() }
+      // Nothing is produced while the socket is full, but each frame that comes in may ask for another to go out.
+      if closed == nil, session.queuedFrames > Self.longestQueue { close(Self.answersUnread) }
+      // Whatever follows close_notify is not for us, also when the TCP connection stays open.
+      if closed == nil, ended { close(.closedByPeer) }
     } catch {
       // The alert that tells the peer why is in the output.
       _ = transmit()
@@ -348,7 +376,7 @@ public final class HTTP2Connection {
     if sent < count {
       backlog.append(contentsOf: cipher[sent...])
       if backlog.count - backlogStart > Self.largestBacklog {
-        close(.http2(.session("the peer does not read its answers")))
+        close(Self.answersUnread)
         return false
       }
     }
@@ -419,6 +447,9 @@ extension HTTP2Connection: HTTP2SessionDelegate {
   func sessionReceivedSettings() {
     settingsTimer?.cancel()
     settingsTimer = nil
+    hasPeerSettings = true
+    onPeerSettings?()
+    onPeerSettings = nil
   }
 
   func sessionReceivedPong() {
@@ -439,7 +470,7 @@ extension HTTP2Connection: HTTP2SessionDelegate {
 
   func sessionBecameIdle() {
     onIdle?()
-    if goAwaySent, closed == nil {
+    if closesWhenIdle, closed == nil {
       loop.afterEvents { [weak self] in self?.closeWhenIdle() }
     }
   }

@@ -154,6 +154,9 @@ final class HTTP2Session {
     nghttp2_session_want_read(session) != 0 || nghttp2_session_want_write(session) != 0 || !carry.isEmpty
   }
 
+  /// Frames that wait to be sent.
+  var queuedFrames: Int { nghttp2_session_get_outbound_queue_size(session) }
+
   /// Streams the peer lets us have open at once. Before its SETTINGS are here nghttp2 assumes 100.
   var peerStreamLimit: Int {
     Int(nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS))
@@ -203,12 +206,14 @@ final class HTTP2Session {
     delegate?.sessionNeedsFlush()
   }
 
-  private func release(_ count: Int) {
+  /// So many received bytes are held no longer.
+  func release(_ count: Int) {
     held -= count
     guard owedCredit > 0, held < Self.freelyHeld else { return }
     let credit = min(owedCredit, Self.freelyHeld - held)
     owedCredit -= credit
     _ = nghttp2_session_consume_connection(session, credit)
+    delegate?.sessionNeedsFlush()
   }
 
   private func withNameValues<Result>(
@@ -312,9 +317,19 @@ final class HTTP2Session {
     stream.receivedEndOfStream()
   }
 
+  /// A frame has been serialised.
+  func sent(_ frame: nghttp2_frame_hd) {
+    // An answer that ends the stream before the request has ended: the rest of the request would only be held, and the
+    // stream with it (RFC 9113 §8.1).
+    guard role == .server, UInt32(frame.type) == NGHTTP2_HEADERS.rawValue,
+      frame.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0, let stream = streams[frame.stream_id],
+      !stream.receivedEnd
+    else { return }
+    submitReset(stream, .noError)
+  }
+
   func streamClosed(_ id: Int32, _ code: HTTP2ErrorCode) {
     guard let stream = streams.removeValue(forKey: id) else { return }
-    release(stream.held)
     stream.close(code == .noError && stream.receivedEnd ? .complete : .reset(code))
     if streams.isEmpty { delegate?.sessionBecameIdle() }
   }

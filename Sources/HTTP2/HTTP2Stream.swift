@@ -54,12 +54,19 @@ public final class HTTP2Stream {
   var touched = false
   /// Bytes received and not consumed yet.
   private(set) var held = 0
+  /// Where a closed stream gives back what it still holds: it counts until the application is done with it, else a peer
+  /// could fill memory with streams that it closes.
+  private weak var creditor: HTTP2Session?
   /// What came before there was a handler. The stream's window bounds it, since nothing of it is consumed.
   private var early: [UInt8] = []
   private var responseWaiter: ((HTTP2StreamEnd?) -> Void)?
 
   init(session: HTTP2Session) {
     self.session = session
+  }
+
+  deinit {
+    if held > 0 { creditor?.release(held) }
   }
 
   /// Takes over the stream's bytes. What came before is delivered at once. Setting it again replaces the handler.
@@ -87,7 +94,7 @@ public final class HTTP2Stream {
   /// The application is done with `count` received bytes.
   public func consume(_ count: Int) {
     held -= count
-    session?.consume(self, count)
+    if let session { session.consume(self, count) } else { creditor?.release(count) }
   }
 
   /// Ends the stream abruptly. The handler is not called again; whoever waits for the response goes on at once.
@@ -136,7 +143,14 @@ public final class HTTP2Stream {
   func close(_ end: HTTP2StreamEnd) {
     guard self.end == nil else { return }
     self.end = end
+    if held > 0 { creditor = session }
     session = nil
+    // Nobody will be told of an abandoned stream's first bytes.
+    if handler == nil, end != .complete {
+      early = []
+      creditor?.release(held)
+      held = 0
+    }
     responseWaiter?(end)
     responseWaiter = nil
     let handler = self.handler

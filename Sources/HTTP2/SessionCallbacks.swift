@@ -53,6 +53,11 @@ enum SessionCallbacks {
       session(userData)?.data(id, UnsafeRawBufferPointer(start: bytes, count: count))
       return 0
     }
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks) { _, frame, userData in
+      guard let session = session(userData), let frame else { return 0 }
+      session.sent(frame.pointee.hd)
+      return 0
+    }
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks) { _, id, code, userData in
       session(userData)?.streamClosed(id, HTTP2ErrorCode(rawValue: code))
       return 0

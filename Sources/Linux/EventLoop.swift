@@ -200,11 +200,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
   /// False when the loop is to end.
   private func takeInbox() -> Bool {
     guard inboxFilled.load(ordering: .acquiring) else { return true }
-    // Read before the flag falls: a writer that comes in between is still taken below, and one that comes later
-    // writes anew. The other way round its wakeup could be swallowed while the flag stays up.
-    var counter: UInt64 = 0
-    let raw = wakeup.raw
-    _ = read(raw, &counter, MemoryLayout.size(ofValue: counter))
+    // Before the inbox is emptied: a job that comes after this is announced anew, one that came before is taken below.
     inboxFilled.store(false, ordering: .sequentiallyConsistent)
     return inbox.withLock { inbox in
       jobs.append(contentsOf: inbox.jobs)
@@ -240,7 +236,14 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
 
   private func dispatch(_ event: epoll_event) {
     let key = event.data.u64
-    if key == Self.wakeupSlot { return }
+    if key == Self.wakeupSlot {
+      // Read where it is reported, not where the inbox is emptied: a writer raises the flag first and writes later,
+      // so that its wakeup may come when its job has long been taken. Left unread it would be reported for ever.
+      var counter: UInt64 = 0
+      let raw = wakeup.raw
+      _ = read(raw, &counter, MemoryLayout.size(ofValue: counter))
+      return
+    }
     let slot = Int(key & 0xffff_ffff)
     // A watch cancelled earlier in this batch may have been replaced by another in its slot.
     guard slot < watches.count, let watch = watches[slot], watch.generation == UInt32(key >> 32) else { return }

@@ -2,6 +2,8 @@
 public final class LoopTimer {
   let deadline: ContinuousClock.Instant
   var action: (() -> Void)?
+  /// False once the queue has taken it out: its cancellation leaves nothing behind there.
+  var isQueued = true
   private unowned let queue: TimerQueue
 
   init(deadline: ContinuousClock.Instant, queue: TimerQueue, action: @escaping () -> Void) {
@@ -14,7 +16,7 @@ public final class LoopTimer {
   public func cancel() {
     guard action != nil else { return }
     action = nil
-    queue.forgetOne()
+    if isQueued { queue.forgetOne() }
   }
 }
 
@@ -23,6 +25,9 @@ public final class LoopTimer {
 final class TimerQueue {
   private var heap: [LoopTimer] = []
   private var cancelled = 0
+
+  /// Entries, cancelled ones included.
+  var count: Int { heap.count }
 
   var nextDeadline: ContinuousClock.Instant? {
     while let first = heap.first, first.action == nil {
@@ -46,11 +51,8 @@ final class TimerQueue {
       due.append(removeFirst())
     }
     for timer in due {
-      guard let action = timer.action else {
-        // Cancelled by an earlier action of this round, and counted as still being in the heap.
-        cancelled -= 1
-        continue
-      }
+      // None when an earlier action of this round has cancelled it.
+      guard let action = timer.action else { continue }
       timer.action = nil
       action()
     }
@@ -67,6 +69,7 @@ final class TimerQueue {
   @discardableResult
   private func removeFirst() -> LoopTimer {
     let first = heap[0]
+    first.isQueued = false
     let last = heap.removeLast()
     if !heap.isEmpty {
       heap[0] = last

@@ -8,6 +8,8 @@ public struct ReadyEvents: OptionSet, Sendable {
 
   public static let readable = ReadyEvents(rawValue: EPOLLIN.rawValue)
   public static let writable = ReadyEvents(rawValue: EPOLLOUT.rawValue)
+  /// An urgent byte came (TCP's out-of-band mark): reads stop there.
+  public static let urgent = ReadyEvents(rawValue: EPOLLPRI.rawValue)
   /// The peer will send no more.
   public static let peerClosed = ReadyEvents(rawValue: EPOLLRDHUP.rawValue)
   /// Both directions are gone. Always reported, never asked for.

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Linux
 import Logging
@@ -13,9 +12,9 @@ final class DirectorySource {
   private let logger: Logger
   private let rescan: Duration
   private let report: ([DesiredWorkload]) -> Void
-  private let notifications: Descriptor
   private var directory: WorkloadDirectory
-  private var watch: Watch?
+  private var watcher: DirectoryWatcher?
+  private var reportedTrouble: SystemError?
   private var timer: LoopTimer?
   private var isScanning = false
   private var scanAgain = false
@@ -25,38 +24,51 @@ final class DirectorySource {
   /// Events come in bursts: one save of an editor is half a dozen.
   private static let gathering: Duration = .milliseconds(20)
 
-  /// `report` is called on the loop; never before the whole directory could be read once. Throws ``SystemError``.
+  /// `report` is called on the loop; never before the whole directory could be read once.
   init(
     _ directory: WorkloadDirectory, rescan: Duration = .seconds(10), threads: BlockingThreads, logger: Logger,
     on loop: EventLoop, report: @escaping ([DesiredWorkload]) -> Void
-  ) throws(SystemError) {
+  ) {
     self.directory = directory
     self.rescan = rescan
     self.threads = threads
     self.logger = logger
     self.loop = loop
     self.report = report
-    notifications = Descriptor(
-      owning: try system("inotify_init1") { inotify_init1(CInt(IN_NONBLOCK) | CInt(IN_CLOEXEC)) })
   }
 
-  /// Throws ``SystemError``.
-  func start() throws(SystemError) {
-    watch = try loop.watch(notifications.raw, for: .readable) { [weak self] _ in self?.notified() }
+  func start() {
     scan()
   }
 
   func stop() {
     stopped = true
-    watch?.cancel()
+    watcher?.cancel()
     timer?.cancel()
   }
 
-  private func notified() {
-    // What the events say does not matter: the directory is read anew.
-    var buffer = [UInt8](repeating: 0, count: 16 << 10)
-    while read(notifications.raw, &buffer, buffer.count) > 0 {}
-    schedule(after: Self.gathering)
+  /// Watches what is at the path now: it may be another directory than at the last scan. Called before a scan, so that
+  /// what changes during it is noticed after it.
+  private func watchAnew() {
+    watcher?.cancel()
+    watcher = nil
+    do throws(SystemError) {
+      // What the events say does not matter: the directory is read anew.
+      watcher = try DirectoryWatcher(directory.path, on: loop) { [weak self] _ in self?.noticed() }
+      reportedTrouble = nil
+    } catch {
+      // A directory that is missing is what the scan reports.
+      guard error.number != ENOENT, error != reportedTrouble else { return }
+      reportedTrouble = error
+      logger.warning(
+        "the directory cannot be watched, changes are noticed late",
+        metadata: ["path": "\(directory.path)", "error": "\(error)", "looked_at_every": "\(rescan)"])
+    }
+  }
+
+  private func noticed() {
+    // The end of a scan sets the timer anew: one set now would be lost, and with it what the scan has not seen.
+    if isScanning { scanAgain = true } else { schedule(after: Self.gathering) }
   }
 
   private func schedule(after delay: Duration) {
@@ -72,11 +84,7 @@ final class DirectorySource {
     }
     isScanning = true
     timer?.cancel()
-    // Each time, because the path may be another directory by now. Before the scan, so that what changes during it is
-    // noticed after it.
-    let interest = UInt32(
-      IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
-    _ = inotify_add_watch(notifications.raw, directory.path, interest)
+    watchAnew()
     let before = directory
     loop.spawn { [self] in
       let outcome = try? await threads.run {

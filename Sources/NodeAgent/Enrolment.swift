@@ -6,8 +6,10 @@ import ZDS
 /// One workload's way into the mesh and out of it (enrollment.md §5).
 ///
 /// In: namespace open, redirection written and proven, then announced to ztunnel. Capture exists before ztunnel is
-/// told, so that nothing ever leaves in plaintext because something was late. Out: rules first, then the proxy, so that
-/// a live workload is never left redirecting to nobody.
+/// told, so that nothing ever leaves in plaintext because something was late. Out: the proxy first, then the rules. The
+/// reference does it the other way round; but the connections that are open are translated by those rules, and once they
+/// are gone no packet of the proxy's, not even a reset, finds its way back to the application, which then waits for ever.
+/// New connections are refused for the moment between the two.
 ///
 /// All steps of one workload run one after the other, in a task of its own: a namespace that is slow or broken delays
 /// nobody else. Belongs to its event loop.
@@ -177,17 +179,20 @@ final class Enrolment {
     actual?.settings = settings
   }
 
-  /// Out of the mesh: rules first, then the proxy.
+  /// Out of the mesh: the proxy first, then the rules.
   private func leave() async throws(EnrolmentError) {
-    if let actual {
+    if let namespace = actual?.namespace {
       become(.leaving)
-      do throws(EnrolmentError) { try await remove(from: actual.namespace) } catch {
-        // A namespace that is not the workload's any more needs no rules removed; anything else is tried again, and
-        // ztunnel goes on serving it meanwhile.
-        let isStillThere = if let desired { try? await enroller.open(desired.location) } else { actual.namespace }
-        if isStillThere?.identity == actual.namespace.identity { throw error }
+      actual?.announced = nil
+      await enroller.announcer.delete(uid)
+      do throws(EnrolmentError) { try await remove(from: namespace) } catch {
+        // A namespace that is not the workload's any more needs no rules removed; anything else is tried again, and the
+        // workload reaches nobody meanwhile.
+        let isStillThere = if let desired { try? await enroller.open(desired.location) } else { namespace }
+        if isStillThere?.identity == namespace.identity { throw error }
       }
-      await forgetActual()
+      actual = nil
+      enroller.release(namespace.identity, of: uid)
       logger.info("left the mesh")
     } else if let desired, !isCleared {
       // An earlier run of the agent may have enrolled it. What another workload is enrolled in stays as it is.

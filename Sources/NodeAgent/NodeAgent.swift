@@ -84,12 +84,12 @@ public final class NodeAgent {
     signals = try SignalSource([SIGTERM, SIGINT], on: loop) { [weak self] number in self?.signalled(by: number) }
     let directory = WorkloadDirectory(
       path: configuration.workloads, remembered: RememberedFiles(directory: configuration.stateDirectory))
-    let source = try DirectorySource(
+    let source = DirectorySource(
       directory, threads: threads, logger: Logger(label: "workloads"), on: loop
     ) { [weak self] workloads in self?.want(workloads) }
     self.source = source
     ServiceNotifier.status("reading \(configuration.workloads)")
-    try source.start()
+    source.start()
     verifyPeriodically()
     showLife()
 

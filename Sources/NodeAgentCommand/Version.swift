@@ -1,10 +1,11 @@
 import ArgumentParser
 import NodeAgent
+import Vocabulary
 
 struct Version: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Prints the version.")
 
   func run() {
-    print("node-agent \(NodeAgentVersion.current)")
+    print("node-agent \(ProductVersion.text)")
   }
 }

@@ -20,7 +20,7 @@ struct ZtunnelCommand: ParsableCommand {
         RUST_LOG         log levels, such as info,access=debug
         LOG_FORMAT       plain or json
       """,
-    version: BuildVersion.text,
+    version: ProductVersion.text,
     subcommands: [Proxy.self, MakeAuthority.self, Version.self],
     defaultSubcommand: Proxy.self)
 }
@@ -67,6 +67,6 @@ struct Version: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Print the version.")
 
   func run() {
-    print("ztunnel \(BuildVersion.text)")
+    print("ztunnel \(ProductVersion.text)")
   }
 }

@@ -30,7 +30,7 @@ struct DNSFixture {
     defer { try? FileManager.default.removeItem(atPath: file) }
     // A mount namespace of its own, where /etc/resolv.conf is this one.
     let launcher = ["unshare", "--mount", "sh", "-c", "mount --bind \(file) /etc/resolv.conf && exec \"$0\""]
-    let environment = ["ISTIO_META_DNS_CAPTURE": "true", "RUST_LOG": "info,dns=debug"]
+    let environment = ["ISTIO_META_DNS_CAPTURE": "true", "RUST_LOG": "info,dns=debug,ztunnel::state=debug"]
     try await MeshFixture.with(environment: environment, launcher: launcher) { mesh in
       let resolver = try await mesh.pod("resolver", on: mesh.right, inMesh: false)
       try #require(resolver.pod.ipv4.description == resolverAddress)

@@ -155,7 +155,9 @@ struct DaemonTests {
       let echo = try TCPServer(in: server.pod, port: 8080, .echo)
       defer { echo.stop() }
       #expect(try connect(client, server).exchange("hello") == "hello")
-      try mesh.left.ztunnel.kill()
+      let process = try mesh.left.ztunnel
+      process.kill()
+      #expect(process.waitForExit(within: .seconds(10)) != nil)
       let before = try client.pod.countedRules
       try mesh.startZtunnel(on: mesh.left)
       #expect(try mesh.left.ztunnel.waitForLine("pod is served") != nil)
@@ -177,7 +179,9 @@ struct DaemonTests {
       try client.pod.mustRun(["iptables-legacy", "-t", "nat", "-F"])
       #expect(try daemons.agent(of: mesh.left).waitForLine("redirection deviated", "uid-client") != nil)
       #expect(
-        try eventually(within: .seconds(10)) { try client.pod.countedRules.contains { $0.contains("--to-ports 15001") } })
+        try eventually(within: .seconds(10)) {
+          try client.pod.mustRun(["iptables-legacy-save", "-t", "nat"]).contains("--to-ports 15001")
+        })
       #expect(try open.exchange("still here") == "still here")
       #expect(try connect(client, server).exchange("hello again") == "hello again")
       #expect(echo.peers.count == 2)

@@ -123,7 +123,8 @@ struct DataPathTests {
     }
   }
 
-  @Test("of a client outside of the mesh are passed in as they are, from its own address",
+  @Test(
+    "of a client outside of the mesh are passed in as they are, from its own address",
     arguments: [IPAddress.Family.v4, .v6])
   func plaintextIn(family: IPAddress.Family) async throws {
     try await MeshFixture.with { mesh in
@@ -144,12 +145,14 @@ struct DataPathTests {
     }
   }
 
-  @Test("to hosts outside of the mesh leave as they are, whether the mesh knows the host or not",
+  @Test(
+    "to hosts outside of the mesh leave as they are, whether the mesh knows the host or not",
     arguments: [true, false], [IPAddress.Family.v4, .v6])
   func plaintextOut(isKnown: Bool, family: IPAddress.Family) async throws {
     try await MeshFixture.with { mesh in
       let client = try await mesh.pod("client", on: mesh.left)
-      let outside = isKnown
+      let outside =
+        isKnown
         ? try await mesh.pod("outside", on: mesh.right, inMesh: false).pod : try mesh.right.node.pod("outside")
       let echo = try TCPServer(in: outside, port: 8080, .echo)
       defer { echo.stop() }
@@ -266,7 +269,8 @@ struct DataPathTests {
       let stranger = try mesh.right.node.pod("stranger")
       let open = try TCPServer(in: stranger, port: 8080, .echo)
       defer { open.stop() }
-      #expect(try TCPClient(in: client.pod).connect(to: SocketAddress(stranger.ipv4, 8080)).exchange("clear") == "clear")
+      #expect(
+        try TCPClient(in: client.pod).connect(to: SocketAddress(stranger.ipv4, 8080)).exchange("clear") == "clear")
       #expect(eventually(within: .seconds(10)) { bytes().range(of: Data("clear".utf8)) != nil })
       #expect(tcpdump.terminate() == 0)
       #expect(bytes().range(of: Data(marker.utf8)) == nil)

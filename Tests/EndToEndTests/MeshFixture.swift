@@ -117,7 +117,7 @@ final class MeshFixture: Sendable {
     var all = [
       "LOCAL_XDS_PATH": meshFile, "LOCAL_CA_PATH": authorityDirectory, "INPOD_UDS": node.agent.socketPath,
       "NODE_NAME": node === left ? "left" : "right", "ZTUNNEL_WORKER_THREADS": "2",
-      "RUST_LOG": "info,access=debug", "CONNECTION_TERMINATION_DEADLINE": "2s",
+      "RUST_LOG": "info,access=debug,ztunnel::state=debug", "CONNECTION_TERMINATION_DEADLINE": "2s",
     ]
     all.merge(environment) { $1 }
     let process = try node.node.spawn(launcher + [binary], environment: all)
@@ -221,7 +221,7 @@ final class MeshFixture: Sendable {
 
   /// The lines by which a proxy says what mesh is in force.
   private static func meshVersions(of process: RunningProcess) -> [String] {
-    process.lines.filter { $0.contains("mesh loaded") || $0.contains("mesh reloaded") }
+    process.lines.filter { $0.contains("mesh in force on every worker") }
   }
 
   private func workload(_ pod: MeshPod) -> String {

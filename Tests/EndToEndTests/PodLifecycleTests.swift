@@ -55,7 +55,7 @@ struct PodLifecycleTests {
       let far = try listener.accept()
       try near.send("x")
       #expect(try far.receive(1).count == 1)
-      try await mesh.left.agent.remove(client, keepingRules: true)
+      try await mesh.left.agent.remove(client)
       #expect(try near.end() == .reset)
       #expect(try far.end() == .reset)
       #expect(try mesh.left.ztunnel.waitForLine("connection complete", "outbound", "DRAINED") != nil)

@@ -195,7 +195,8 @@ struct PolicyTests {
       let cast = try await Cast(mesh)
       let open = try [cast.friend, cast.outside].map { try cast.connect($0) }
       for connection in open { #expect(try connection.exchange("hello") == "hello") }
-      try mesh.add(MeshPolicy(name: "elsewhere", namespace: "shop", action: .deny, matches: ["destinationPorts: [8080]"]))
+      try mesh.add(
+        MeshPolicy(name: "elsewhere", namespace: "shop", action: .deny, matches: ["destinationPorts: [8080]"]))
       try mesh.add(MeshPolicy(name: "other-port", action: .deny, matches: ["destinationPorts: [9090]"]))
       try mesh.add(MeshPolicy(name: "this-port", action: .allow, matches: ["destinationPorts: [8080]"]))
       try mesh.service("web", vip: "10.96.0.10", target: 8080, [cast.server])

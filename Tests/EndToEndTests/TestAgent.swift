@@ -66,13 +66,13 @@ final class TestAgent: Sendable {
     }
   }
 
-  /// Takes the rules out of the pod and has ztunnel let go of it.
+  /// Has ztunnel let go of the pod and takes the rules out of it.
   func remove(_ pod: MeshPod, keepingRules: Bool = false) async throws {
+    let uid = try pod.zdsUID
+    try await onLoop { await $0.server?.delete(uid) }
     if !keepingRules {
       _ = try Redirector(lockPath: socketPath + ".lock").remove(from: pod.pod.place.namespace)
     }
-    let uid = try pod.zdsUID
-    try await onLoop { await $0.server?.delete(uid) }
   }
 
   /// Waits until `count` snapshots in all have been taken over by ztunnels; false when that takes too long.

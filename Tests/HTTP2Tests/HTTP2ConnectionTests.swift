@@ -76,6 +76,34 @@ struct HTTP2ConnectionTests {
     }
   }
 
+  @Test("a refused request ends at the server too, though its client would go on sending")
+  func refusedRequestIsReset() async throws {
+    let mesh = try TestMesh()
+    try await onLoop { loop in
+      let pair = try ConnectedPair(mesh, loop: loop)
+      _ = await pair.establish()
+      let (near, far) = try await pair.tunnel()
+      far.respond([(":status", "401")].headers, endStream: true)
+      #expect(await near.waitForResponse() == nil)
+      let client = MemoryEnd(near)
+      await loop.until { client.closed != nil && pair.server.streamCount == 0 }
+      #expect(client.closed == .complete)
+      #expect(pair.server.streamCount == 0)
+      #expect(pair.client.closed == nil && pair.server.closed == nil)
+    }
+  }
+
+  @Test("a connection that was closed before its handshake began says so at once")
+  func closedBeforeHandshake() async throws {
+    let mesh = try TestMesh()
+    try await onLoop { loop in
+      let pair = try ConnectedPair(mesh, loop: loop)
+      pair.server.close(.closedLocally)
+      let outcome = await pair.establish(within: .milliseconds(200))
+      #expect(outcome.server == .closedLocally)
+    }
+  }
+
   @Test("8 MiB pass both ways at once unharmed")
   func bulk() async throws {
     let mesh = try TestMesh()
@@ -131,6 +159,41 @@ struct HTTP2ConnectionTests {
       first.stream.consume(first.receivedCount)
       await loop.until { first.receivedCount == 6 << 20 }
       #expect(first.receivedCount == 6 << 20)
+    }
+  }
+
+  @Test("what closed streams left unread still counts against the connection")
+  func closedStreamsHold() async throws {
+    let mesh = try TestMesh()
+    try await onLoop { loop in
+      let pair = try ConnectedPair(mesh, loop: loop)
+      _ = await pair.establish()
+      var unread: [MemoryEnd] = []
+      let bytes = [UInt8](repeating: 1, count: 4 << 20)
+      for _ in 0..<20 {
+        let (near, far) = try await pair.tunnel()
+        far.respond([(":status", "200")].headers, endStream: false)
+        let (client, server) = (MemoryEnd(near), MemoryEnd(far))
+        server.drains = false
+        server.keepsBytes = false
+        unread.append(server)
+        client.send(bytes)
+        let end = ContinuousClock.now + .milliseconds(500)
+        while server.receivedCount < bytes.count, ContinuousClock.now < end { await loop.sleep(for: .milliseconds(2)) }
+        near.reset(.noError)
+        await loop.until { server.closed != nil }
+      }
+      let held = unread.reduce(0) { $0 + $1.receivedCount }
+      #expect(held <= 64 << 20, "what may be held freely, and one connection window")
+      // With the application done with them, all of it is given back.
+      pair.requests = []
+      unread = []
+      let (near, far) = try await pair.tunnel()
+      far.respond([(":status", "200")].headers, endStream: false)
+      let (client, server) = (MemoryEnd(near), MemoryEnd(far))
+      client.send(bytes)
+      await loop.until { server.receivedCount == bytes.count }
+      #expect(server.receivedCount == bytes.count)
     }
   }
 

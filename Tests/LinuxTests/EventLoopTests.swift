@@ -59,6 +59,41 @@ struct EventLoopTests {
     }
   }
 
+  @Test("a loop that has run all its jobs rests, whenever their wakeups come")
+  func restsAfterProducers() async throws {
+    try await withLoop { loop in
+      for _ in 0..<20 {
+        await withTaskGroup(of: Void.self) { group in
+          for _ in 0..<4 {
+            group.addTask { for _ in 0..<500 { loop.spawn {} } }
+          }
+        }
+        _ = await loop.run { true }
+        try await Task.sleep(for: .milliseconds(5))
+        let before = loop.rounds
+        try await Task.sleep(for: .milliseconds(5))
+        #expect(loop.rounds - before < 10)
+      }
+    }
+  }
+
+  @Test("timers cancelled by others of their round leave the queue's count of cancelled ones right")
+  func cancelledInRound() {
+    let queue = TimerQueue()
+    let now = ContinuousClock.now
+    var fired = 0
+    for _ in 0..<300 {
+      var others: [LoopTimer] = []
+      _ = queue.add(at: now - .seconds(1)) { for other in others { other.cancel() } }
+      others = (0..<100).map { _ in queue.add(at: now) { fired += 1 } }
+      queue.fire(upTo: now)
+    }
+    #expect(fired == 0)
+    let late = (0..<200).map { _ in queue.add(at: now + .seconds(60)) {} }
+    for timer in late { timer.cancel() }
+    #expect(queue.count < 100, "cancelled timers are dropped before their time")
+  }
+
   @Test("a readable wait ends with data, and with a deadline when none comes")
   func readable() async throws {
     try await withLoop { loop in

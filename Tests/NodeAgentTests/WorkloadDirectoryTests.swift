@@ -186,11 +186,11 @@ struct DirectorySourceTests {
     try await onLoop { loop in
       var names: [String]?
       do {
-        let source = try DirectorySource(
+        let source = DirectorySource(
           WorkloadDirectory(path: path), rescan: rescan, threads: BlockingThreads(limit: 1),
           logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, on: loop
         ) { names = $0.map(\.info.name) }
-        try source.start()
+        source.start()
         _ = await loop.waitUntil { names != nil }
         try change()
         _ = await loop.waitUntil { names == wanted }

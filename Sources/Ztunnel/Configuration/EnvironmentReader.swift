@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// Reads variables by type, and collects what is wrong with them instead of stopping at the first.
 ///
 /// A variable with a problem reads as its default: the value is never used, because the problems end the start-up.

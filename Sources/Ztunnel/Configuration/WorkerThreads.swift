@@ -1,3 +1,5 @@
+import Vocabulary
+
 extension EnvironmentReader {
   /// Most workers that can be asked for: each has an epoll, its buffers and its own pool of tunnels.
   static let mostWorkerThreads: UInt64 = 1024

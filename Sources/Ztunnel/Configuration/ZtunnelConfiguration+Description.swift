@@ -1,3 +1,5 @@
+import Vocabulary
+
 extension ZtunnelConfiguration {
   /// The configuration in force, defaults included, by the names of the variables: for the start-up log.
   public func describe() -> [(name: String, value: String)] {

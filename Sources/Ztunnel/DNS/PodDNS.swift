@@ -60,7 +60,10 @@ final class PodDNS {
     for listener in listeners { receive(listener, atMost: Self.turn) }
     guard isBusy else { return cut() }
     let connection = TrackedConnection()
-    connection.abortAction = { [self] _ in cut() }
+    connection.abortAction = { [self] _ in
+      cut()
+      pod.end(connection)
+    }
     whenIdle = { [self] in
       cut()
       pod.end(connection)

@@ -38,7 +38,9 @@ final class PodHost: ZDSClientHandler {
   }
 
   func disconnected(_ error: ZDSError) {
-    logger.warning("lost the node agent; pods go on being served", metadata: ["error": "\(error)"])
+    if error != .stopped {
+      logger.warning("lost the node agent; pods go on being served", metadata: ["error": "\(error)"])
+    }
     perform(manager.receive(.disconnected))
   }
 
@@ -65,17 +67,24 @@ final class PodHost: ZDSClientHandler {
   // MARK: Actions
 
   private func perform(_ actions: [WorkloadManager<NetworkNamespace>.Action]) {
+    var lettingGo: [ProxyID] = []
     for action in actions {
       switch action {
       case .start(let start): loop.spawn { [self] in await self.start(start) }
       case .drain(let id, let mode):
         // Counted here, not in the task: whoever waits for all drains asks before the task has begun.
         draining += 1
-        loop.spawn { [self] in await drain(id, mode) }
+        if mode == .immediate { lettingGo.append(id) } else { loop.spawn { [self] in await drain(id, mode) } }
       case .answer(let answer):
         let resume = self.answer
         self.answer = nil
-        resume?(answer)
+        let cut = lettingGo
+        lettingGo = []
+        // What is acknowledged is done: the agent goes on to remove the rules, without which no reset would arrive.
+        loop.spawn { [self] in
+          for id in cut { await drain(id, .immediate) }
+          resume?(answer)
+        }
       case .armRetryTimer:
         _ = loop.schedule(after: WorkloadManager<NetworkNamespace>.retryInterval) { [weak self] in
           guard let self else { return }
@@ -84,6 +93,7 @@ final class PodHost: ZDSClientHandler {
       case .readiness(let ready): readinessChanged(ready)
       }
     }
+    for id in lettingGo { loop.spawn { [self] in await drain(id, .immediate) } }
   }
 
   private func start(_ start: ProxyStart<NetworkNamespace>) async {

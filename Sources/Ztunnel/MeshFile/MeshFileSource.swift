@@ -1,6 +1,7 @@
 import Linux
 public import Logging
 public import Mesh
+import Vocabulary
 
 /// The mesh as a local file describes it, followed as the file changes (xds.md §7).
 ///

@@ -47,8 +47,12 @@ final class TunnelPool {
     -> HTTP2Stream
   {
     let key = TunnelKey(source: source.identity, nextHop: route.nextHop, expected: route.expectedIdentities)
-    for _ in 0..<Self.mostAttempts {
-      let (connection, isFresh) = try await connection(key, source)
+    for attempt in 1...Self.mostAttempts {
+      let (connection, isFresh): (HTTP2Connection, Bool)
+      do throws(ProxyError) { (connection, isFresh) = try await self.connection(key, source) } catch {
+        if case .tunnelFailed(let reason) = error, reason.isInterruption, attempt < Self.mostAttempts { continue }
+        throw error
+      }
       let stream: HTTP2Stream
       do throws(HTTP2Error) { stream = try connection.open(headers) } catch { continue }
       var timedOut = false
@@ -71,7 +75,7 @@ final class TunnelPool {
       case .reset(let code): throw .connectAborted("CONNECT was reset: \(code)")
       case .complete: throw .connectAborted("CONNECT was not answered")
       // A connection that had been idle may have been dead before it was used. No application has seen the request.
-      case .connectionLost where !isFresh: continue
+      case .connectionLost(let reason) where !isFresh || reason.isInterruption: continue
       case .connectionLost(let error): throw .tunnelFailed(error)
       }
     }
@@ -93,13 +97,26 @@ final class TunnelPool {
       dialing[key] = []
       let result: Result<HTTP2Connection, ProxyError>
       do throws(ProxyError) { result = .success(try await dial(key, source)) } catch { result = .failure(error) }
-      let waiting = dialing.removeValue(forKey: key) ?? []
-      if case .success(let connection) = result, closed { connection.close(.closedLocally) }
-      for waiter in waiting {
-        if case .failure(let error) = result { waiter(error) } else { waiter(nil) }
+      switch result {
+      case .failure(let error):
+        dialEnded(key, error)
+        throw error
+      case .success(let connection):
+        if closed { connection.close(.closedLocally) }
+        if connection.hasPeerSettings || connection.closed != nil {
+          dialEnded(key, nil)
+        } else {
+          // The first request goes out at once. The others wait until the peer has said how many streams it takes: what
+          // is too much would wait unsent, and no other tunnel be opened for it.
+          connection.onPeerSettings = { [weak self] in self?.dialEnded(key, nil) }
+        }
+        return (connection, true)
       }
-      return (try result.get(), true)
     }
+  }
+
+  private func dialEnded(_ key: TunnelKey, _ failure: ProxyError?) {
+    for waiter in dialing.removeValue(forKey: key) ?? [] { waiter(failure) }
   }
 
   private func hasRoom(_ connection: HTTP2Connection) -> Bool {
@@ -141,6 +158,7 @@ final class TunnelPool {
     tunnels[key, default: []].append(connection)
     connection.onClose = { [weak self, weak connection] _ in
       guard let self, let connection else { return }
+      if !connection.hasPeerSettings { dialEnded(key, nil) }
       tunnels[key]?.removeAll { $0 === connection }
       if tunnels[key]?.isEmpty == true { tunnels[key] = nil }
     }
@@ -152,6 +170,17 @@ final class TunnelPool {
         guard let connection, connection.streamCount == 0 else { return }
         connection.shutDownGracefully()
       }
+    }
+  }
+}
+
+extension HTTP2ConnectionError {
+  /// The far end went away rather than refuse: a proxy that is being replaced closes what it has just accepted, and its
+  /// successor is there already.
+  fileprivate var isInterruption: Bool {
+    switch self {
+    case .closedByPeer, .io, .tls(.closed): true
+    default: false
     }
   }
 }

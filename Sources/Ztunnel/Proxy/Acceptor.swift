@@ -15,6 +15,8 @@ final class Acceptor {
 
   /// Connections taken in one turn, so that workers share a burst.
   private static let turn = 64
+  /// More than the kernel's backlog holds.
+  private static let longestBacklog = 8192
   /// Rest after the system had no descriptor or memory left: trying again at once would only burn the processor.
   private static let rest = Duration.milliseconds(100)
 
@@ -42,7 +44,8 @@ final class Acceptor {
     pause?.cancel()
     watch?.cancel()
     watch = nil
-    if takingBacklog { accept(atMost: .max) }
+    // A bound, since more may come as fast as they are taken.
+    if takingBacklog { accept(atMost: Self.longestBacklog) }
   }
 
   private func accept(atMost limit: Int) {

@@ -57,7 +57,7 @@ struct Dialer {
     TCPSocket.setNoDelay(raw)
     if let keepAlive = configuration.keepAlive { TCPSocket.setKeepAlive(raw, keepAlive) }
     // A pod that calls itself would otherwise have both ends of the connection at one address and port pair.
-    if let source, source.family == family, source != target.ip { try preserve(source, on: raw, family) }
+    if let source, source != target.ip { try preserve(source, on: raw, family) }
     do throws(SystemError) {
       if try TCPSocket.connect(raw, family, to: target) { return socket }
     } catch { throw .refused(error) }
@@ -75,6 +75,7 @@ struct Dialer {
 
   private func preserve(_ source: IPAddress, on raw: CInt, _ family: IPAddress.Family) throws(DialError) {
     do throws(SystemError) {
+      guard source.family == family else { throw SystemError("bind", EAFNOSUPPORT, subject: "\(source)") }
       try TCPSocket.setSpoofing(raw, family)
       try TCPSocket.setBindWithoutPort(raw)
       try TCPSocket.bind(raw, family, to: SocketAddress(source, 0))

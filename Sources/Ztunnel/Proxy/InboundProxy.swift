@@ -53,6 +53,7 @@ struct InboundProxy {
     connection.abortAction = { [stream] _ in stream.reset(.cancel) }
     pod.begin(connection)
     do throws(ProxyError) {
+      try connection.check()
       if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
       let application: SharedDescriptor
       do throws(DialError) {

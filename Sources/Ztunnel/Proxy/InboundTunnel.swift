@@ -30,6 +30,7 @@ struct InboundTunnel {
       do throws(HTTP2ConnectionError) { try await connection.establish(until: .now + Self.handshakeLimit) } catch {
         throw .tunnelFailed(error)
       }
+      pod.established(connection)
     } catch {
       pod.deny(from: peer, to: local, .inbound, error)
     }
@@ -56,7 +57,7 @@ struct InboundTunnel {
       let proxy = InboundProxy(
         pod: pod, stream: stream, peer: connection.peer, local: connection.local, identity: identity,
         preservesSource: preservesSource)
-      pod.loop.spawn { await proxy.run() }
+      pod.setUp { await proxy.run() }
     }
     pod.keep(connection)
     return connection

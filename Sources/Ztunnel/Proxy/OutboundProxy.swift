@@ -54,8 +54,12 @@ struct OutboundProxy {
     while true {
       let record = ConnectionRecord(upstream.record(from: source, peer), worker.context.accessLog, since: start)
       do throws(ProxyError) {
-        let end = try await open(upstream, source)
         try connection.check()
+        let end = try await open(upstream, source)
+        if let aborted = connection.aborted {
+          end.abandon()
+          throw aborted
+        }
         switch end {
         case .socket(let socket):
           let pump = SocketPump(client: client, upstream: socket, loop: worker.loop, scratch: worker.scratch)
@@ -90,6 +94,10 @@ struct OutboundProxy {
   private enum UpstreamEnd {
     case socket(SharedDescriptor)
     case stream(HTTP2Stream)
+
+    func abandon() {
+      if case .stream(let stream) = self { stream.reset(.cancel) }
+    }
   }
 
   private func open(_ upstream: Upstream, _ source: Workload) async throws(ProxyError) -> UpstreamEnd {

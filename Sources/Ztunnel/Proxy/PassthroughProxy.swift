@@ -47,6 +47,7 @@ struct PassthroughProxy {
     let connection = TrackedConnection(attributes)
     pod.begin(connection)
     do throws(ProxyError) {
+      try connection.check()
       if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
       let upstream: SharedDescriptor
       do throws(DialError) {

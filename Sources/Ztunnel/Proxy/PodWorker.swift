@@ -17,12 +17,16 @@ final class PodWorker {
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
   private var handshakes = 0
+  /// Tasks that set connections up; they are not registered at once.
+  private var tasks = 0
+  private var isLeaving = false
   private var stopping: ProxyError?
   private var whenEmpty: (() -> Void)?
 
   /// TLS handshakes under way at once, for one pod on one worker. Each costs a signature; a flood must not take the
   /// processor from other pods.
   private static let mostHandshakes = 1024
+  private static let settlingLimit = Duration.seconds(1)
 
   init(_ pod: PodProxy, worker: Worker) {
     self.pod = pod
@@ -59,15 +63,16 @@ final class PodWorker {
   func stop(_ mode: DrainMode, deadline: ContinuousClock.Instant) async {
     for acceptor in acceptors { acceptor.stop(takingBacklog: mode == .graceful) }
     acceptors = []
-    switch mode {
-    case .immediate: cut()
-    case .graceful:
+    if mode == .graceful {
+      isLeaving = true
       dns?.finish(self)
-      for server in servers.values { server.shutDownGracefully() }
+      for server in Array(servers.values) { server.shutDownGracefully() }
       await waitUntilEmpty(until: deadline)
-      cut()
     }
+    cut()
     pool.close()
+    // What was cut while it was being set up is logged by its own task, before the process may end.
+    await waitUntilEmpty(until: .now + Self.settlingLimit)
   }
 
   private func cut() {
@@ -78,7 +83,7 @@ final class PodWorker {
   }
 
   private func waitUntilEmpty(until deadline: ContinuousClock.Instant) async {
-    guard !tracked.isEmpty else { return }
+    guard !isEmpty else { return }
     await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
       let timer = loop.schedule(at: deadline) { [unowned self] in
         whenEmpty = nil
@@ -91,27 +96,48 @@ final class PodWorker {
     }
   }
 
+  /// Nothing is under way: no connection, none that is being set up, no tunnel that could bring one.
+  private var isEmpty: Bool { tracked.isEmpty && tasks == 0 && servers.isEmpty }
+
+  private func reportIfEmpty() {
+    guard isEmpty, let report = whenEmpty else { return }
+    whenEmpty = nil
+    report()
+  }
+
   // MARK: Connections
+
+  /// Runs the set-up of a connection as a task of the loop; the pod is not empty while it runs.
+  func setUp(_ body: @escaping () async -> Void) {
+    tasks += 1
+    loop.spawn { [self] in
+      await body()
+      tasks -= 1
+      reportIfEmpty()
+    }
+  }
 
   private func accepted(_ socket: SharedDescriptor, _ peer: SocketAddress, _ listener: PodListener) {
     TCPSocket.setNoDelay(socket.raw)
+    // Not the listener itself: a task that held it would keep its socket listening, with nobody to accept.
+    let preservesSource = listener.isTransparent
     switch listener.role {
     case .dns:
       dns?.accept(socket)
     case .outbound:
       setKeepAlive(socket)
-      loop.spawn { [self] in await OutboundProxy(self, socket, peer).run() }
+      setUp { [self] in await OutboundProxy(self, socket, peer).run() }
     case .passthrough:
       setKeepAlive(socket)
-      loop.spawn { [self] in await PassthroughProxy(self, socket, peer, preservesSource: listener.isTransparent).run() }
+      setUp { [self] in await PassthroughProxy(self, socket, peer, preservesSource: preservesSource).run() }
     case .hbone:
       guard handshakes < Self.mostHandshakes else {
         deny(from: peer, to: SocketAddress(.any(peer.ip.family), listener.role.rawValue), .inbound, .tooManyHandshakes)
         return
       }
       handshakes += 1
-      loop.spawn { [self] in
-        await InboundTunnel(self, socket, peer, preservesSource: listener.isTransparent).run {
+      setUp { [self] in
+        await InboundTunnel(self, socket, peer, preservesSource: preservesSource).run {
           self.handshakes -= 1
         }
       }
@@ -132,10 +158,7 @@ final class PodWorker {
   func end(_ connection: TrackedConnection) {
     connection.abortAction = nil
     tracked[ObjectIdentifier(connection)] = nil
-    if tracked.isEmpty {
-      whenEmpty?()
-      whenEmpty = nil
-    }
+    reportIfEmpty()
   }
 
   /// Moves the bytes of a registered connection until it ends; it is then let go after `completion`. The pump, and with
@@ -158,8 +181,14 @@ final class PodWorker {
     server.onClose = { [weak self] reason in
       previous?(reason)
       self?.servers[key] = nil
+      self?.reportIfEmpty()
     }
     if stopping != nil { server.close(.closedLocally) }
+  }
+
+  /// A kept tunnel has done its handshake. One that came from the backlog of a leaving process is told so at once.
+  func established(_ server: HTTP2Connection) {
+    if isLeaving { server.shutDownGracefully() }
   }
 
   // MARK: Policy

@@ -29,6 +29,8 @@ final class Worker {
   let clientSettings: HTTP2Settings
   private(set) var mesh: MeshSnapshot
   private var pods: [ProxyID: PodWorker] = [:]
+  /// Those whose last connections run on; policy still holds for them.
+  private var leaving: [ProxyID: PodWorker] = [:]
   private var meshWaiters: [UInt64: (Bool) -> Void] = [:]
   private var lastWaiter: UInt64 = 0
 
@@ -60,7 +62,9 @@ final class Worker {
   /// Stops serving a pod. Suspends until its last connection is gone.
   func drain(_ id: ProxyID, _ mode: DrainMode) async {
     guard let proxy = pods.removeValue(forKey: id) else { return }
+    leaving[id] = proxy
     await proxy.stop(mode, deadline: .now + context.configuration.terminationDeadline)
+    leaving[id] = nil
   }
 
   // MARK: Mesh state
@@ -69,6 +73,7 @@ final class Worker {
   func update(_ mesh: MeshSnapshot, _ delta: MeshDelta) {
     self.mesh = mesh
     for pod in pods.values { pod.reevaluate(delta) }
+    for pod in leaving.values { pod.reevaluate(delta) }
     let waiters = meshWaiters
     meshWaiters = [:]
     for waiter in waiters.values { waiter(true) }

@@ -21,6 +21,12 @@ struct WorkerHandle: Sendable {
     }
   }
 
+  /// Ends the worker's thread and waits for its end; what still waits there never goes on. From another thread, once.
+  func stop() {
+    loop.stop()
+    loop.join()
+  }
+
   /// Runs `body` on the worker's thread some time from now.
   func post(_ body: @escaping @Sendable (Worker) -> Void) {
     loop.spawn { body(worker) }

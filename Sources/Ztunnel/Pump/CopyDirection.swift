@@ -19,8 +19,10 @@ final class CopyDirection {
 
   var readable = true
   var writable = true
-  /// The source has sent its end, or an error: a short read proves nothing then.
-  var sourceClosed = false
+  /// The source has ended, failed or holds an urgent byte, at which a read stops.
+  var shortReadsProveNothing = false
+  /// The source's end has been read.
+  var hasSourceEnded: Bool { ended }
   private(set) var moved: UInt64 = 0
 
   private let source: CInt
@@ -79,7 +81,7 @@ final class CopyDirection {
     let result = RawIO.read(source, scratch)
     switch result {
     case .moved(let count):
-      if count < scratch.count, !sourceClosed { readable = false }
+      if count < scratch.count, !shortReadsProveNothing { readable = false }
       let chunk = UnsafeRawBufferPointer(rebasing: scratch[..<count])
       switch writable ? RawIO.write(sink, chunk) : .wouldBlock {
       case .moved(let written):

@@ -31,6 +31,13 @@ enum RawIO {
     }
   }
 
+  /// Throws away what a TCP socket has received up to now, within bounds.
+  static func discardInput(_ raw: CInt) {
+    for _ in 0..<16 {
+      guard recv(raw, nil, 1 << 20, CInt(MSG_TRUNC) | CInt(MSG_DONTWAIT)) > 0 else { return }
+    }
+  }
+
   static func splice(from: CInt, to: CInt, _ count: Int, endMeansEnd: Bool) -> IOResult {
     result(ofRead: endMeansEnd) { ambient_splice(from, to, count) }
   }

@@ -45,12 +45,13 @@ final class SocketPump: Pump {
   }
 
   private func watch(_ socket: SharedDescriptor, reads: CopyDirection, writes: CopyDirection) throws(SystemError) {
-    let watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed], mode: .edge) {
+    let watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed, .urgent], mode: .edge) {
       [unowned self] events in
-      if !events.isDisjoint(with: [.readable, .peerClosed, .hangUp, .error]) { reads.readable = true }
-      if !events.isDisjoint(with: [.peerClosed, .hangUp, .error]) { reads.sourceClosed = true }
+      if !events.isDisjoint(with: [.readable, .peerClosed, .hangUp, .error, .urgent]) { reads.readable = true }
+      if !events.isDisjoint(with: [.peerClosed, .hangUp, .error, .urgent]) { reads.shortReadsProveNothing = true }
       if !events.isDisjoint(with: [.writable, .error]) { writes.writable = true }
-      if events.contains(.error), let number = TCPSocket.pendingError(socket.raw) {
+      // A reset is behind the bytes that came before it, so it is left to the read that finds it, if there is one.
+      if events.contains(.error), reads.hasSourceEnded, let number = TCPSocket.pendingError(socket.raw) {
         failed(number, whileReading: true, direction: reads)
         return
       }

@@ -19,7 +19,9 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
 
   private var readable = true
   private var writable = true
-  private var peerClosed = false
+  /// The socket has ended, failed or holds an urgent byte, at which a read stops.
+  private var shortReadsProveNothing = false
+  private var errorTimer: LoopTimer?
   private var socketEnded = false
   private var streamEnded = false
   private var streamOver = false
@@ -44,7 +46,7 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
   func start(_ completion: @escaping (PumpOutcome) -> Void) {
     self.completion = completion
     do throws(SystemError) {
-      watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed], mode: .edge) {
+      watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed, .urgent], mode: .edge) {
         [unowned self] in handle($0)
       }
     } catch {
@@ -64,13 +66,9 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
   // MARK: The socket
 
   private func handle(_ events: ReadyEvents) {
-    if !events.isDisjoint(with: [.peerClosed, .hangUp, .error]) { peerClosed = true }
-    if events.contains(.error), let number = TCPSocket.pendingError(socket.raw) {
-      // Not left to the next read: with the stream's window used up there would be none.
-      failed(number, whileReading: true)
-      return
-    }
-    if !events.isDisjoint(with: [.readable, .peerClosed, .hangUp]) {
+    if !events.isDisjoint(with: [.peerClosed, .hangUp, .error, .urgent]) { shortReadsProveNothing = true }
+    if events.contains(.error) { noticeError() }
+    if !events.isDisjoint(with: [.readable, .peerClosed, .hangUp, .error, .urgent]) {
       readable = true
       if !socketEnded { stream.resumeSending() }
     }
@@ -80,13 +78,27 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     }
   }
 
+  /// A reset is behind the bytes that came before it, so it is left to the read that finds it. Only when nothing is read,
+  /// because the socket has ended or the stream's window is used up, it is asked for.
+  private func noticeError() {
+    if socketEnded {
+      failOnPendingError()
+    } else if errorTimer == nil {
+      errorTimer = loop.schedule(after: .seconds(1)) { [weak self] in self?.failOnPendingError() }
+    }
+  }
+
+  private func failOnPendingError() {
+    if let number = TCPSocket.pendingError(socket.raw) { failed(number, whileReading: true) }
+  }
+
   func streamSupply(_ room: UnsafeMutableRawBufferPointer) -> HTTP2Supply {
     guard readable, !socketEnded else { return .nothingYet }
     switch RawIO.read(socket.raw, room) {
     case .moved(let count):
       fromSocket += UInt64(count)
       // With edge triggering a short read has emptied the socket, unless its end is still to be read.
-      if count < room.count, !peerClosed { readable = false }
+      if count < room.count, !shortReadsProveNothing { readable = false }
       return .bytes(count)
     case .ended:
       socketEnded = true
@@ -190,9 +202,10 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
   func streamClosed(_ end: HTTP2StreamEnd) {
     streamOver = true
     switch end {
-    case .complete: break
-    case .reset(.noError):
-      // The peer wants no more and has no more: an end of both directions (hbone.md §9).
+    case .complete, .reset(.noError):
+      // The peer wants no more and has no more: an end of both directions (hbone.md §9). Also after the peer's own end,
+      // which it may follow by a reset while this side has not ended yet (RFC 9113 §8.1): nobody would read the socket
+      // any more, so its end must not be waited for.
       streamEnded = true
       socketEnded = true
     case .reset(.cancel), .reset(.connectError), .reset(.streamClosed):
@@ -206,7 +219,7 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
       finish(side == .client ? .receive(error.summary) : .send(error.summary), reset: true)
       return
     }
-    // The stream's last bytes came in the round that is under way, and no end of it is told after this.
+    // The stream's last bytes may have come in the round that is under way, of which nothing more will be said.
     if !gathered.isEmpty { writeGathered() }
     shutDownIfDrained()
     finishIfOver()
@@ -223,7 +236,10 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     self.completion = nil
     watch?.cancel()
     watch = nil
-    if reset { TCPSocket.setResetOnClose(socket.raw) }
+    errorTimer?.cancel()
+    errorTimer = nil
+    // Bytes that nobody read would make the close a reset, and the reset would cost the application what it was sent.
+    if reset { TCPSocket.setResetOnClose(socket.raw) } else { RawIO.discardInput(socket.raw) }
     if !streamOver { stream.reset(failure == nil ? .connectError : .cancel) }
     pending = PendingBytes()
     completion(

@@ -34,7 +34,8 @@ final class Daemon {
       isSOCKS5Enabled: configuration.socks5Enabled,
       reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel)
     let publisher = MeshPublisher(
-      certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"))
+      certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"),
+      control: control)
     self.publisher = publisher
     meshSource = try MeshFileSource(
       configuration.localMesh ?? .inline(""), settings: settings, on: control,
@@ -68,6 +69,12 @@ final class Daemon {
     control.spawn { [client] in await client.run() }
   }
 
+  /// Ends the workers' threads, after the control loop has ended: libssl is taken down as the process exits, and must
+  /// not be in use then.
+  func stopWorkers() {
+    for worker in workers { worker.stop() }
+  }
+
   private func received(signal: CInt) {
     if stopping {
       // The second one means now. What is cut is in the log of its own accord: the kernel resets it.
@@ -95,17 +102,37 @@ final class MeshPublisher {
   var workers: [WorkerHandle] = []
   private let certificates: CertificateStore?
   private let logger: Logger
+  private unowned let control: EventLoop
+  private var published: UInt64 = 0
 
   /// Without `certificates` none are fetched ahead: there is no telling which workloads are this node's.
-  init(certificates: CertificateStore?, logger: Logger) {
+  init(certificates: CertificateStore?, logger: Logger, control: EventLoop) {
     self.certificates = certificates
     self.logger = logger
+    self.control = control
   }
 
+  /// Returns at once. What is in force everywhere, and since when, is in the log at debug level.
   func publish(_ mesh: MeshSnapshot, _ delta: MeshDelta) {
     for worker in workers { worker.post { $0.update(mesh, delta) } }
+    if logger.logLevel <= .debug { reportTakenOver(mesh) }
     for identity in delta.addedLocalIdentities { certificates?.prefetch(identity) }
     for identity in delta.removedLocalIdentities { certificates?.forget(identity) }
+  }
+
+  private func reportTakenOver(_ mesh: MeshSnapshot) {
+    let counts: Logger.Metadata = [
+      "workloads": "\(mesh.workloadCount)", "services": "\(mesh.serviceCount)", "policies": "\(mesh.policyCount)",
+    ]
+    published += 1
+    let version = published
+    control.spawn { [self] in
+      // A worker gets to this only after the update that was posted before it.
+      for worker in workers { await worker.run { _ in } }
+      // A newer one is on its way, and says so itself.
+      guard version == published else { return }
+      logger.debug("mesh in force on every worker", metadata: counts)
+    }
   }
 }
 

@@ -30,7 +30,7 @@ public struct ZtunnelProcess {
   /// it cannot start.
   public func run() throws {
     defer { _ = log.writer.flush(atMost: .seconds(1)) }
-    logger.info("starting", metadata: ["version": "\(BuildVersion.text)"])
+    logger.info("starting", metadata: ["version": "\(ProductVersion.text)"])
     for (name, value) in configuration.describe() {
       logger.info("configuration", metadata: ["name": "\(name)", "value": "\(value)"])
     }
@@ -44,5 +44,6 @@ public struct ZtunnelProcess {
       socketPath: try UnixSocketPath(configuration.zdsSocketPath), control: control)
     control.spawn { daemon.start() }
     control.runHere()
+    daemon.stopWorkers()
   }
 }

@@ -1,7 +1,7 @@
 /// Durations as people write them in manifests: `10s`, `5m`, `1h30m`, or bare seconds (lifecycle.md §10).
-enum DurationText {
+public enum DurationText {
   /// Longest duration accepted: a century of days keeps every sum with an instant far from overflow.
-  static let longest = Duration.seconds(36_500 * 86_400)
+  public static let longest = Duration.seconds(36_500 * 86_400)
 
   /// Milliseconds of each unit, from the largest to the smallest.
   private static let units: [(name: Substring, milliseconds: Int64)] = [
@@ -10,7 +10,7 @@ enum DurationText {
 
   /// Whole numbers, each with a unit of `d`, `h`, `m`, `s` or `ms`, each unit once and from large to small; or one
   /// number of seconds. Nil for anything else, and past ``longest``.
-  static func parse(_ text: String) -> Duration? {
+  public static func parse(_ text: String) -> Duration? {
     if let seconds = DecimalText.wholeNumber(text[...]) { return duration(milliseconds: seconds, times: 1000) }
     var rest = text[...]
     var remainingUnits = units[...]
@@ -32,7 +32,7 @@ enum DurationText {
   }
 
   /// The shortest form that parses back to the same duration, cut to whole milliseconds.
-  static func describe(_ duration: Duration) -> String {
+  public static func describe(_ duration: Duration) -> String {
     let (seconds, attoseconds) = duration.components
     var rest = seconds * 1000 + attoseconds / 1_000_000_000_000_000
     var text = ""

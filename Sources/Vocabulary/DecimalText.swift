@@ -1,13 +1,13 @@
 /// Plain decimal numbers: no sign, no exponent, no space, no other script's digits.
-enum DecimalText {
+public enum DecimalText {
   /// Digits only. Nil for anything else, and past 64 bits.
-  static func wholeNumber(_ text: Substring) -> UInt64? {
+  public static func wholeNumber(_ text: Substring) -> UInt64? {
     guard !text.isEmpty, text.utf8.allSatisfy(isDigit) else { return nil }
     return UInt64(text)
   }
 
   /// A number with an optional fraction, in thousandths, rounded up. Nil for anything else, and past a million.
-  static func thousandths(_ text: Substring) -> UInt64? {
+  public static func thousandths(_ text: Substring) -> UInt64? {
     let parts = text.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
     guard let first = parts.first, let whole = wholeNumber(first), whole <= 1_000_000 else { return nil }
     guard parts.count == 2 else { return whole * 1000 }
