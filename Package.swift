@@ -62,6 +62,7 @@ let package = Package(
       name: "IstioAPI", dependencies: [protobuf], exclude: ["proto"], swiftSettings: strict),
     library("ZDS", ["CLinux", "IstioAPI", "Linux", "Vocabulary", deque]),
     library("Mesh", ["Vocabulary", persistentMaps, yaml]),
+    library("DNS", ["Mesh", "Vocabulary"]),
 
     // Tunnels.
     library("TLS", ["COpenSSL", "Linux", "Vocabulary"]),
@@ -81,7 +82,8 @@ let package = Package(
     library(
       "Ztunnel",
       [
-        "CLinux", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS", log,
+        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
+        log,
       ]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
@@ -103,6 +105,7 @@ let package = Package(
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
+    tests(of: "DNS", ["Mesh", "Vocabulary"]),
     tests(of: "TLS", ["COpenSSL"]),
     tests(of: "Identity", ["COpenSSL", "GRPC", "IstioAPI", "TLS", protobuf]),
     tests(of: "HTTP2"),
@@ -114,7 +117,7 @@ let package = Package(
     tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
-      ["GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+      ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [

@@ -77,6 +77,9 @@ extension MeshSnapshot {
     servicesByHostname[hostname]?.best(for: clientNamespace)
   }
 
+  /// All services with a host name, at most one for each namespace, ordered by key.
+  public func services(hostname: String) -> [Service] { servicesByHostname[hostname] ?? [] }
+
   /// The best service with a virtual address, exact addresses before ranges (services.md §1.1).
   public func service(at address: NetworkAddress, clientNamespace: String?) -> Service? {
     if let exact = servicesByAddress[address]?.best(for: clientNamespace) { return exact }

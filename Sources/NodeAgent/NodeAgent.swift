@@ -78,7 +78,8 @@ public final class NodeAgent {
   private func serve() async throws {
     logger.info("listening", metadata: ["path": "\(configuration.socketPath)"])
     if configuration.redirection.dnsCapture {
-      logger.warning("DNS capture is on: every ztunnel of this node must serve DNS on port 15053")
+      logger.info(
+        "DNS of pods is captured", metadata: ["ztunnel": "served with ISTIO_META_DNS_CAPTURE=true, on port 15053"])
     }
     signals = try SignalSource([SIGTERM, SIGINT], on: loop) { [weak self] number in self?.signalled(by: number) }
     let directory = WorkloadDirectory(

@@ -12,8 +12,10 @@ final class DaemonFixture: Sendable {
   private init(_ mesh: MeshFixture) { self.mesh = mesh }
 
   /// Gives a running mesh to `body`, and takes everything down afterwards.
-  static func with(_ body: (DaemonFixture) async throws -> Void) async throws {
-    try await MeshFixture.with { mesh in
+  static func with(
+    environment: [String: String] = [:], _ body: (DaemonFixture) async throws -> Void
+  ) async throws {
+    try await MeshFixture.with(environment: environment) { mesh in
       let fixture = DaemonFixture(mesh)
       for node in [mesh.left, mesh.right] {
         // The stand-in leaves its socket to the real one.

@@ -71,8 +71,10 @@ final class MeshFixture: Sendable {
 
   /// Gives a running mesh to `body`, and takes everything down afterwards. With `AMBIENT_TEST_LOGS` set, the output of
   /// both proxies is printed even if nothing is thrown.
+  ///
+  /// `launcher` is a command that is given the proxy's, and ends by becoming it.
   static func with(
-    environment: [String: String] = [:], _ body: (MeshFixture) async throws -> Void
+    environment: [String: String] = [:], launcher: [String] = [], _ body: (MeshFixture) async throws -> Void
   ) async throws {
     await MeshSlots.shared.take()
     defer { MeshSlots.shared.giveBack() }
@@ -80,7 +82,9 @@ final class MeshFixture: Sendable {
       let fixture = try await MeshFixture(network)
       defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
       do {
-        for node in [fixture.left, fixture.right] { try fixture.startZtunnel(on: node, environment) }
+        for node in [fixture.left, fixture.right] {
+          try fixture.startZtunnel(on: node, environment, launcher: launcher)
+        }
         try await body(fixture)
         if ProcessInfo.processInfo.environment["AMBIENT_TEST_LOGS"] != nil { fixture.printLogs() }
       } catch {
@@ -106,7 +110,9 @@ final class MeshFixture: Sendable {
   // MARK: Proxies
 
   @discardableResult
-  func startZtunnel(on node: MeshNode, _ environment: [String: String] = [:]) throws -> RunningProcess {
+  func startZtunnel(
+    on node: MeshNode, _ environment: [String: String] = [:], launcher: [String] = []
+  ) throws -> RunningProcess {
     let binary = try #require(BuiltProduct.path("ztunnel"), "build the package first")
     var all = [
       "LOCAL_XDS_PATH": meshFile, "LOCAL_CA_PATH": authorityDirectory, "INPOD_UDS": node.agent.socketPath,
@@ -114,7 +120,7 @@ final class MeshFixture: Sendable {
       "RUST_LOG": "info,access=debug,ztunnel::state=debug", "CONNECTION_TERMINATION_DEADLINE": "2s",
     ]
     all.merge(environment) { $1 }
-    let process = try node.node.spawn([binary], environment: all)
+    let process = try node.node.spawn(launcher + [binary], environment: all)
     node.process.withLock { $0 = process }
     return process
   }
@@ -176,6 +182,12 @@ final class MeshFixture: Sendable {
         """ }.joined(separator: "\n"))
         """)
     }
+    try writeMesh()
+  }
+
+  /// Adds document fragments under `services:` and writes the file.
+  func add(services: [String]) throws {
+    model.withLock { $0.services += services }
     try writeMesh()
   }
 

@@ -195,8 +195,6 @@ struct ConfigurationTests {
       ("PROXY_CONFIG", "concurrency: 2", "unset"),
       ("PROXY_MODE", "dedicated", "shared"),
       ("ENABLE_PROXY", "false", "unset"),
-      ("ISTIO_META_DNS_CAPTURE", "true", "false"),
-      ("ISTIO_META_DNS_CAPTURE", "TRUE", "false"),
       ("XDS_ON_DEMAND", "true", "unset"),
       ("CRL_PATH", "/var/run/secrets/istio/crl", "unset"),
       ("COMPLIANCE_POLICY", "pqc", "unset"),

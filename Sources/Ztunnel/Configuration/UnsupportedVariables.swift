@@ -7,8 +7,6 @@ extension EnvironmentReader {
     refuseProxyMode()
     let isProxyOff = bool("ENABLE_PROXY") == false
     refuse("ENABLE_PROXY", if: isProxyOff, "unset it: the proxy is all that there is to run")
-    let capturesDNS = value("ISTIO_META_DNS_CAPTURE")?.lowercased() == "true"
-    refuse("ISTIO_META_DNS_CAPTURE", if: capturesDNS, "unset it or set it to false: DNS stays with the pod's resolver")
     let isOnDemand = bool("XDS_ON_DEMAND") == true
     refuse("XDS_ON_DEMAND", if: isOnDemand, "unset it: the mesh is always loaded whole")
     refuse("CRL_PATH", if: isGiven("CRL_PATH"), "unset it: revocation lists are not checked")

@@ -36,11 +36,22 @@ extension ZtunnelConfiguration {
       meshDescription,
       ("LOCAL_CA_PATH", localCAPath ?? ""),
       ("SECRET_TTL", DurationText.describe(certificateTTL)),
+      ("ISTIO_META_DNS_CAPTURE", "\(dnsProxy != nil)"),
+    ] + dnsEntries + [
       ("UNSTABLE_ENABLE_SOCKS5", "\(socks5Enabled)"),
       ("LOCALHOST_APP_TUNNEL", "\(localhostApplicationTunnel)"),
       ("AUTHZ_POLICY_INFO_LOGGING", "\(logsPolicyAtInfo)"),
       ("RUST_LOG", logFilter ?? "info"),
       ("LOG_FORMAT", logFormat ?? "plain"),
+    ]
+  }
+
+  private var dnsEntries: [(name: String, value: String)] {
+    guard let dnsProxy else { return [] }
+    return [
+      ("ISTIO_META_DNS_PROXY_ADDR", dnsProxy.addresses.map(\.description).joined(separator: ", ")),
+      ("CLUSTER_DOMAIN", dnsProxy.resolver.clusterDomain),
+      ("PREFERED_SERVICE_NAMESPACE", dnsProxy.resolver.preferredNamespace ?? ""),
     ]
   }
 

@@ -66,6 +66,8 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   public let localCAPath: String?
   /// Lifetime of the certificates asked for, 1m...3650d, `SECRET_TTL`.
   public let certificateTTL: Duration
+  /// `ISTIO_META_DNS_CAPTURE` and what belongs to it. Nil when DNS is not served.
+  public let dnsProxy: DNSProxyConfiguration?
   /// `UNSTABLE_ENABLE_SOCKS5`.
   public let socks5Enabled: Bool
   /// PROXY application tunnels are reached over loopback, `LOCALHOST_APP_TUNNEL`.
@@ -125,6 +127,7 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     localMesh = reader.localMesh(isNeeded: discovery == nil)
     localCAPath = reader.localCAPath(isNeeded: authority == nil)
     certificateTTL = reader.duration("SECRET_TTL", in: .seconds(60)...(.seconds(3650 * 86_400))) ?? .seconds(86_400)
+    dnsProxy = reader.dnsProxy(ipv6Enabled: ipv6Enabled)
     socks5Enabled = reader.bool("UNSTABLE_ENABLE_SOCKS5", default: false)
     localhostApplicationTunnel = reader.bool("LOCALHOST_APP_TUNNEL", default: true)
     logsPolicyAtInfo = reader.bool("AUTHZ_POLICY_INFO_LOGGING", default: false)

@@ -100,9 +100,9 @@ final class PodHost: ZDSClientHandler {
     let details: Logger.Metadata = [
       "workload": "\(start.info)", "uid": "\(start.id.uid)", "netns": "\(start.namespace.identity)",
     ]
-    let listeners: [PodListener]
+    let sockets: PodSockets
     do throws(PodListenerError) {
-      listeners = try PodListeners.open(in: start.namespace, configuration, logger)
+      sockets = try PodListeners.open(in: start.namespace, configuration, logger)
     } catch {
       logger.error(
         "pod cannot be served", metadata: details.merging(["error": "\(error)"]) { first, _ in first })
@@ -112,7 +112,7 @@ final class PodHost: ZDSClientHandler {
     let pod = PodProxy(id: start.id, info: start.info, namespace: start.namespace)
     for worker in workers {
       let failure = await worker.run { worker -> SystemError? in
-        do throws(SystemError) { try worker.adopt(pod, listeners) } catch { return error }
+        do throws(SystemError) { try worker.adopt(pod, sockets) } catch { return error }
         return nil
       }
       if let failure {

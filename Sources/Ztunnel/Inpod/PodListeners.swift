@@ -35,17 +35,19 @@ enum PodListenerError: CodedError, Equatable {
 /// Opens listening sockets inside a pod's network namespace (datapath.md §1.1).
 enum PodListeners {
   /// Connections the kernel completes before they are accepted; `net.core.somaxconn` cuts it.
-  private static let backlog: CInt = 4096
+  static let backlog: CInt = 4096
 
   /// All of a pod's listeners, or none. Throws ``PodListenerError``.
   static func open(in namespace: NetworkNamespace, _ configuration: ZtunnelConfiguration, _ logger: Logger)
-    throws(PodListenerError) -> [PodListener]
+    throws(PodListenerError) -> PodSockets
   {
-    var listeners: [PodListener] = []
-    for role in ListenerRole.allCases where role != .socks || configuration.socks5Enabled {
-      listeners.append(try open(role, in: namespace, configuration, logger))
+    var sockets = PodSockets(listeners: [])
+    for role in ListenerRole.everyPod { sockets.listeners.append(try open(role, in: namespace, configuration, logger)) }
+    if configuration.socks5Enabled { sockets.listeners.append(try open(.socks, in: namespace, configuration, logger)) }
+    if let dnsProxy = configuration.dnsProxy {
+      try DNSSockets.open(dnsProxy, in: namespace, configuration, into: &sockets)
     }
-    return listeners
+    return sockets
   }
 
   private static func open(

@@ -3,7 +3,7 @@ import Vocabulary
 import ZDS
 
 /// What a listener is for (datapath.md §1).
-enum ListenerRole: UInt16, CaseIterable, Sendable {
+enum ListenerRole: UInt16, Sendable {
   /// Connections that applications of the pod open.
   case outbound = 15001
   /// Plaintext connections to the pod.
@@ -12,6 +12,11 @@ enum ListenerRole: UInt16, CaseIterable, Sendable {
   case hbone = 15008
   /// SOCKS5 clients of the pod, on loopback only.
   case socks = 15080
+  /// DNS queries of the pod over TCP, where the DNS proxy is on.
+  case dns = 15053
+
+  /// What every pod is served on, at any address.
+  static let everyPod: [ListenerRole] = [.outbound, .passthrough, .hbone]
 }
 
 /// One listening socket of a pod, shared by all workers.
@@ -20,6 +25,19 @@ struct PodListener: Sendable {
   let socket: SharedDescriptor
   /// The socket may accept for, and its connections bind to, foreign addresses: the client's address is preserved.
   let isTransparent: Bool
+}
+
+/// The sockets of a pod that wait for its traffic.
+struct PodSockets: Sendable {
+  var listeners: [PodListener]
+  /// DNS over UDP; empty where the DNS proxy is off.
+  var datagrams: [DatagramListener] = []
+}
+
+/// One UDP socket of a pod, shared by all workers.
+struct DatagramListener: Sendable {
+  let socket: SharedDescriptor
+  let family: IPAddress.Family
 }
 
 /// One run of one pod's proxy: what its workers need to know.

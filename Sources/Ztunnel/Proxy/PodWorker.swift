@@ -11,6 +11,8 @@ final class PodWorker {
   let pod: PodProxy
   unowned let worker: Worker
   let pool: TunnelPool
+  /// Nil where the DNS proxy is off.
+  private let dns: PodDNS?
   private var acceptors: [Acceptor] = []
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
@@ -30,6 +32,7 @@ final class PodWorker {
     self.pod = pod
     self.worker = worker
     pool = TunnelPool(worker: worker, namespace: pod.namespace)
+    dns = worker.context.configuration.dnsProxy.map { PodDNS(pod, $0.resolver, worker: worker) }
   }
 
   var loop: EventLoop { worker.loop }
@@ -38,13 +41,18 @@ final class PodWorker {
   // MARK: Life
 
   /// Starts to accept on every listener, or on none. Throws ``SystemError``.
-  func start(_ listeners: [PodListener]) throws(SystemError) {
-    for listener in listeners {
+  func start(_ sockets: PodSockets) throws(SystemError) {
+    do throws(SystemError) { try dns?.start(sockets.datagrams) } catch {
+      dns?.cut()
+      throw error
+    }
+    for listener in sockets.listeners {
       let acceptor = Acceptor(listener, loop: loop, logger: worker.context.logger) { [unowned self] socket, peer in
         accepted(socket, peer, listener)
       }
       do throws(SystemError) { try acceptor.start() } catch {
         for acceptor in acceptors { acceptor.stop(takingBacklog: false) }
+        dns?.cut()
         throw error
       }
       acceptors.append(acceptor)
@@ -57,6 +65,7 @@ final class PodWorker {
     acceptors = []
     if mode == .graceful {
       isLeaving = true
+      dns?.finish(self)
       for server in Array(servers.values) { server.shutDownGracefully() }
       await waitUntilEmpty(until: deadline)
     }
@@ -70,6 +79,7 @@ final class PodWorker {
     stopping = .drained
     for connection in Array(tracked.values) { connection.abort(.drained) }
     for server in Array(servers.values) { server.close(.closedLocally) }
+    dns?.cut()
   }
 
   private func waitUntilEmpty(until deadline: ContinuousClock.Instant) async {
@@ -112,6 +122,8 @@ final class PodWorker {
     // Not the listener itself: a task that held it would keep its socket listening, with nobody to accept.
     let preservesSource = listener.isTransparent
     switch listener.role {
+    case .dns:
+      dns?.accept(socket)
     case .outbound:
       setKeepAlive(socket)
       setUp { [self] in await OutboundProxy(self, socket, peer).run() }

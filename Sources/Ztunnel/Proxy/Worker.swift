@@ -66,9 +66,9 @@ final class Worker {
   // MARK: Pods
 
   /// Serves a pod from now on. Throws ``SystemError`` when its listeners cannot be watched.
-  func adopt(_ pod: PodProxy, _ listeners: [PodListener]) throws(SystemError) {
+  func adopt(_ pod: PodProxy, _ sockets: PodSockets) throws(SystemError) {
     let proxy = PodWorker(pod, worker: self)
-    try proxy.start(listeners)
+    try proxy.start(sockets)
     pods[pod.id] = proxy
   }
 
