@@ -28,6 +28,8 @@ public struct DeltaSubscription: Sendable {
   private let node: NodeDescription
   /// Retained resources and the version of each, by type.
   private var versions: [ResourceType: [String: String]] = [:]
+  /// Policies that something else stands in for, because they were never understood.
+  private var standIns: Set<String> = []
   private var processed: Set<ResourceType> = []
 
   public init(node: NodeDescription) { self.node = node }
@@ -68,18 +70,16 @@ public struct DeltaSubscription: Sendable {
         guard resource.hasResource else { throw .undecodable }
         changes.append(try ResourceDecoder.change(type, name: resource.name, bytes: bytes))
         versions[type, default: [:]][resource.name] = resource.version
+        if type == .authorization { standIns.remove(resource.name) }
       } catch {
         reports.append(.report(type, name: resource.name, error))
         reasons.append("\(resource.name.prefix(512)): \(error.summary)")
-        if let standIn = standIn(type, name: resource.name, bytes: bytes) {
-          changes.append(.upsertPolicy(standIn))
-          // Retained without a version: the control plane says when it is gone, and sends it again until then.
-          versions[.authorization, default: [:]][resource.name] = ""
-        }
+        if type == .authorization, let change = standIn(for: resource.name, bytes) { changes.append(change) }
       }
     }
     for name in response.removedResources {
       versions[type]?[name] = nil
+      if type == .authorization { standIns.remove(name) }
       changes.append(type == .address ? .removeAddress(name: name) : .removePolicy(key: name))
     }
     var actions = reports
@@ -91,9 +91,18 @@ public struct DeltaSubscription: Sendable {
     return actions
   }
 
-  private func standIn(_ type: ResourceType, name: String, bytes: [UInt8]) -> AuthorizationPolicy? {
-    guard type == .authorization, versions[type]?[name] == nil else { return nil }
-    return PolicyStandIn.policy(name: name, bytes: bytes)
+  /// What is to be in force for a policy that is not understood, unless an earlier version of it was.
+  private mutating func standIn(for name: String, _ bytes: [UInt8]) -> MeshChange? {
+    guard versions[.authorization]?[name] == nil || standIns.contains(name) else { return nil }
+    guard let policy = PolicyStandIn.policy(name: name, bytes: bytes) else {
+      guard standIns.remove(name) != nil else { return nil }
+      versions[.authorization]?[name] = nil
+      return .removePolicy(key: name)
+    }
+    standIns.insert(name)
+    // Retained without a version: the control plane says when it is gone, and sends it again until then.
+    versions[.authorization, default: [:]][name] = ""
+    return .upsertPolicy(policy)
   }
 
   /// ACK, or NACK where there are reasons; neither names resources, which would change the subscription.

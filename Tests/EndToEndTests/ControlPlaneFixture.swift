@@ -34,19 +34,20 @@ final class ControlPlaneFixture: Sendable {
       try await TestAgent(socketPath: directory + "/left.sock"),
       try await TestAgent(socketPath: directory + "/right.sock"),
     ]
-    // With what editors leave at the end of a file.
-    try Data("\(Self.token)\n".utf8).write(to: URL(fileURLWithPath: directory + "/token"))
     try write()
   }
 
   /// Gives a running mesh to `body`, and takes everything down afterwards.
-  static func with(_ body: (ControlPlaneFixture) async throws -> Void) async throws {
+  static func with(
+    token: String = ControlPlaneFixture.token, _ body: (ControlPlaneFixture) async throws -> Void
+  ) async throws {
     await MeshSlots.shared.take()
     defer { MeshSlots.shared.giveBack() }
     try await TestNetwork.with { network in
       let fixture = try await ControlPlaneFixture(network)
       defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
       do {
+        try fixture.write(token: token)
         try fixture.startControlPlane()
         for node in [fixture.left, fixture.right] { try fixture.startZtunnel(on: node) }
         try await body(fixture)
@@ -65,6 +66,11 @@ final class ControlPlaneFixture: Sendable {
     for process in proxies.withLock({ $0 }) + [process.withLock { $0 }].compactMap({ $0 }) {
       print("--- \(process.command.first ?? "")\n\(process.output)\n\(process.errors)")
     }
+  }
+
+  /// Writes the proxies' token, with what editors leave at the end of a file.
+  func write(token: String) throws {
+    try Data("\(token)\n".utf8).write(to: URL(fileURLWithPath: directory + "/token"))
   }
 
   // MARK: Processes

@@ -132,4 +132,21 @@ struct ControlPlaneTests {
       #expect(!plane.hasLine("signed"), "certificates in hand are not asked for anew")
     }
   }
+
+  @Test("refuses a wrong token; nothing is served until the right one is in its file")
+  func token() async throws {
+    try await ControlPlaneFixture.with(token: "of somebody else") { mesh in
+      let plane = try mesh.controlPlane
+      for index in 0...1 {
+        #expect(mesh.ztunnel(index).waitForLine("GRPC_UNAUTHENTICATED") != nil)
+        #expect(!mesh.ztunnel(index).hasLine("connected to the node agent"))
+      }
+      #expect(!plane.hasLine("subscribe"))
+      try mesh.write(token: ControlPlaneFixture.token)
+      #expect(plane.waitForLine("in force", "ztunnel-left", within: .seconds(20)) != nil)
+      #expect(plane.waitForLine("in force", "ztunnel-right", within: .seconds(20)) != nil)
+      let cast = try await Cast(mesh)
+      #expect(cast.reaches(cast.friend))
+    }
+  }
 }

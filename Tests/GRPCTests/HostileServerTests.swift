@@ -71,4 +71,15 @@ struct HostileServerTests {
     }
     #expect(outcome.status == .deadlineExceeded)
   }
+
+  @Test("a DNS name is sent as SNI, an address is not")
+  func serverNameIndication() async throws {
+    let server = try PythonServer("raw_server.py", ["no-answer"], files: ServerFiles(names: ["localhost"]))
+    var endpoint = try server.endpoint(name: "localhost")
+    _ = try await withChannel(endpoint) { channel, _ in await channel.outcome("/test.Test/Echo") }
+    endpoint.target = GRPCTarget(host: .dns("localhost"), port: server.port)
+    _ = try await withChannel(endpoint) { channel, _ in await channel.outcome("/test.Test/Echo") }
+    #expect(
+      eventually { server.process.lines.filter { $0.hasPrefix("sni") } == ["sni None", "sni localhost"] })
+  }
 }

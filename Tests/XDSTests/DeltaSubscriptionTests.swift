@@ -149,6 +149,30 @@ struct DeltaSubscriptionTests {
     #expect(actions.reports == ["ns/p"])
   }
 
+  @Test("what stands in for a policy follows it, and a good version ends that")
+  func standInFollows() throws {
+    var subscription = subscription()
+    func receive(_ bytes: [UInt8]) -> [MeshChange] {
+      subscription.receive(.received(response(.authorization, [resource("ns/p", bytes)]))).changes
+    }
+    func bad(_ change: (inout Istio_Security_Authorization) -> Void) throws -> [UInt8] {
+      try policy("p") {
+        $0.rules = [.with { $0.clauses = [.with { $0.matches = [.with { $0.extensions = [.init()] }] }] }]
+        change(&$0)
+      }
+    }
+    func action(_ changes: [MeshChange]) -> AuthorizationPolicy.Action? {
+      if case .upsertPolicy(let policy) = changes.first { policy.action } else { nil }
+    }
+    #expect(action(receive(try bad { _ in })) == .allow)
+    #expect(action(receive(try bad { $0.action = .deny })) == .deny)
+    #expect(receive(try bad { $0.dryRun = true }) == [.removePolicy(key: "ns/p")])
+    #expect(subscription.count(of: .authorization) == 0)
+    #expect(action(receive(try bad { $0.action = .deny })) == .deny)
+    #expect(receive(try policy("p")).count == 1)
+    #expect(receive(try bad { $0.action = .deny }).isEmpty, "now there is a good one")
+  }
+
   @Test("bytes that are no policy at all close the namespace that they are named for")
   func garbagePolicy() throws {
     let standIn = try #require(PolicyStandIn.policy(name: "ns/p", bytes: [0xff]))
