@@ -66,8 +66,13 @@ let package = Package(
 
     // Tunnels.
     library("TLS", ["COpenSSL", "Linux", "Vocabulary"]),
-    library("Identity", ["TLS", "Linux", "Vocabulary", log]),
+    library("Identity", ["GRPC", "IstioAPI", "TLS", "Linux", "Vocabulary", protobuf, log]),
     library("HTTP2", ["CNghttp2", "COpenSSL", "Linux", "TLS", "Vocabulary", deque]),
+
+    // The control plane.
+    library("GRPC", ["CLinux", "HTTP2", "Linux", "TLS", "Vocabulary", deque]),
+
+    library("XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
 
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
@@ -76,7 +81,10 @@ let package = Package(
     library("NodeAgent", ["CLinux", "Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log, yaml]),
     library(
       "Ztunnel",
-      ["CLinux", "DNS", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+      [
+        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
+        log,
+      ]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
       path: "Sources/NodeAgentCommand",
@@ -99,17 +107,24 @@ let package = Package(
     tests(of: "Mesh"),
     tests(of: "DNS", ["Mesh", "Vocabulary"]),
     tests(of: "TLS", ["COpenSSL"]),
-    tests(of: "Identity", ["COpenSSL", "TLS"]),
+    tests(of: "Identity", ["COpenSSL", "GRPC", "IstioAPI", "TLS", protobuf]),
     tests(of: "HTTP2"),
+    .testTarget(
+      name: "GRPCTests", dependencies: ["GRPC", "HTTP2", "Linux", "TLS", "TestSupport", "Vocabulary"],
+      exclude: ["Servers"], swiftSettings: strict),
+    tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
     tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
-    tests(of: "Ztunnel", ["DNS", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+    tests(
+      of: "Ztunnel",
+      ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
-        "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "node-agent",
-        "ztunnel",
+        "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "Ztunnel",
+        "node-agent", "ztunnel",
       ],
+      exclude: ["ControlPlane"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

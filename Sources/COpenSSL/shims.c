@@ -55,3 +55,16 @@ int ambient_general_names_add(GENERAL_NAMES *names, int kind, const unsigned cha
   }
   return 1;
 }
+
+int ambient_set_server_name(SSL *ssl, const char *name) { return SSL_set_tlsext_host_name(ssl, name) == 1; }
+
+int ambient_request_add_uri(X509_REQ *request, const unsigned char *uri, int length) {
+  STACK_OF(X509_EXTENSION) *extensions = NULL;
+  GENERAL_NAMES *names = ambient_general_names_new();
+  int added = names != NULL && ambient_general_names_add(names, GEN_URI, uri, length) &&
+              X509V3_add1_i2d(&extensions, NID_subject_alt_name, names, 1, X509V3_ADD_DEFAULT) == 1 &&
+              X509_REQ_add_extensions(request, extensions) == 1;
+  sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
+  GENERAL_NAMES_free(names);
+  return added;
+}

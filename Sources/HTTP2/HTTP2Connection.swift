@@ -3,7 +3,7 @@ import Linux
 import TLS
 import Vocabulary
 
-/// An HTTP/2 connection over TLS on a TCP socket. Belongs to one event loop.
+/// An HTTP/2 connection over TLS, on a TCP socket or on a stream of another connection. Belongs to one event loop.
 public final class HTTP2Connection {
   /// The side this process plays.
   public enum Role: Sendable { case client, server }
@@ -30,7 +30,7 @@ public final class HTTP2Connection {
 
   private let loop: EventLoop
   private let buffers: WorkBuffers
-  private let socket: SharedDescriptor
+  private let carrier: HTTP2Carrier
   private let tls: TLSSession
   private let session: HTTP2Session
   private let keepAlive: HTTP2KeepAlive
@@ -44,6 +44,8 @@ public final class HTTP2Connection {
   private var goAwaySent = false
   /// The last GOAWAY is out: nothing new can come, so that the end of the last stream is the end.
   private var closesWhenIdle = false
+  /// Close once everything is sent: the last stream's bytes may still wait for the peer.
+  private var closesWhenSent = false
 
   private var readable = true
   private var peerClosed = false
@@ -63,9 +65,30 @@ public final class HTTP2Connection {
   private static let answersUnread = HTTP2ConnectionError.http2(.session("the peer does not read its answers"))
 
   /// Takes over a connected, non-blocking socket and a fresh SSL. Throws when memory is short.
-  public init(
+  public convenience init(
     role: Role, socket: SharedDescriptor, peer: SocketAddress, local: SocketAddress, ssl: OpaquePointer,
     settings: HTTP2Settings, keepAlive: HTTP2KeepAlive = HTTP2KeepAlive(), loop: EventLoop, buffers: WorkBuffers
+  ) throws(HTTP2ConnectionError) {
+    try self.init(
+      role: role, carrier: .socket(socket, peer: peer), peer: peer, local: local, ssl: ssl, settings: settings,
+      keepAlive: keepAlive, loop: loop, buffers: buffers)
+  }
+
+  /// Takes over an open stream of another connection of the same loop, and a fresh SSL: a tunnel in a tunnel
+  /// (hbone.md §11). `peer` and `local` are the outer connection's. It lives until it is closed, or the stream is; the
+  /// stream ends with it. Throws when memory is short.
+  public convenience init(
+    role: Role, over stream: HTTP2Stream, peer: SocketAddress, local: SocketAddress, ssl: OpaquePointer,
+    settings: HTTP2Settings, keepAlive: HTTP2KeepAlive = HTTP2KeepAlive(), loop: EventLoop, buffers: WorkBuffers
+  ) throws(HTTP2ConnectionError) {
+    try self.init(
+      role: role, carrier: .stream(StreamCarrier(stream, loop: loop)), peer: peer, local: local, ssl: ssl,
+      settings: settings, keepAlive: keepAlive, loop: loop, buffers: buffers)
+  }
+
+  private init(
+    role: Role, carrier: HTTP2Carrier, peer: SocketAddress, local: SocketAddress, ssl: OpaquePointer,
+    settings: HTTP2Settings, keepAlive: HTTP2KeepAlive, loop: EventLoop, buffers: WorkBuffers
   ) throws(HTTP2ConnectionError) {
     self.role = role
     self.peer = peer
@@ -73,7 +96,7 @@ public final class HTTP2Connection {
     self.loop = loop
     self.buffers = buffers
     self.keepAlive = keepAlive
-    self.socket = socket
+    self.carrier = carrier
     do throws(TLSError) { tls = try TLSSession(owning: ssl) } catch { throw .tls(error) }
     do throws(HTTP2Error) {
       session = try HTTP2Session(role: role == .client ? .client : .server, settings: settings)
@@ -92,8 +115,13 @@ public final class HTTP2Connection {
     let failure = await withUnsafeContinuation { (continuation: UnsafeContinuation<HTTP2ConnectionError?, Never>) in
       establishing = { continuation.resume(returning: $0) }
       do throws(SystemError) {
-        watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed], mode: .edge) {
-          [weak self] events in self?.handle(events)
+        switch carrier {
+        case .socket(let socket, _):
+          watch = try loop.watch(socket.raw, for: [.readable, .writable, .peerClosed], mode: .edge) {
+            [weak self] events in self?.handle(events)
+          }
+        // Nobody else keeps the inner of two connections: it lives until it is closed.
+        case .stream(let carrier): carrier.start { [self] in handle($0) }
         }
       } catch {
         close(.io(error))
@@ -147,9 +175,8 @@ public final class HTTP2Connection {
 
   private func closeWhenIdle() {
     guard session.streams.isEmpty else { return }
+    closesWhenSent = true
     flush()
-    // The last bytes of the last stream may still be on their way to a slow reader: the flush that sends them closes.
-    if backlog.isEmpty { close(.closedLocally) }
   }
 
   /// Closes at once; streams end with `reason`. Calling it again has no effect.
@@ -168,8 +195,7 @@ public final class HTTP2Connection {
     watch?.cancel()
     watch = nil
     backlog = []
-    // The peer sees the end now; the descriptor itself is closed with the last reference.
-    _ = shutdown(socket.raw, CInt(SHUT_RDWR))
+    carrier.close()
     let waiting = establishing
     establishing = nil
     session.closeAll(reason)
@@ -201,21 +227,21 @@ public final class HTTP2Connection {
         break
       }
       turns -= 1
-      let count = recv(socket.raw, buffers.cipherIn.baseAddress, buffers.cipherIn.count, 0)
-      if count < 0 {
-        if errno == EINTR { continue }
+      switch carrier.read(into: buffers.cipherIn) {
+      case .bytes(let count):
+        // With edge triggering a short read has emptied the socket, unless its end is still to be read.
+        if count < buffers.cipherIn.count, !peerClosed { readable = false }
+        heardSincePing = true
+        process(UnsafeRawBufferPointer(rebasing: buffers.cipherIn[..<count]))
+      case .ended:
         readable = false
-        if errno != EAGAIN { close(.io(SystemError("recv", errno, subject: "\(peer)"))) }
-        break
-      }
-      // With edge triggering a short read has emptied the socket, unless its end is still to be read.
-      if count < buffers.cipherIn.count, !peerClosed { readable = false }
-      heardSincePing = true
-      if count == 0 { tls.endInput() }
-      process(UnsafeRawBufferPointer(rebasing: buffers.cipherIn[..<count]))
-      if count == 0 {
-        readable = false
+        tls.endInput()
+        process(UnsafeRawBufferPointer(rebasing: buffers.cipherIn[..<0]))
         close(.closedByPeer)
+      case .wouldBlock: readable = false
+      case .failed(let error):
+        readable = false
+        close(error)
       }
     }
     if closed == nil { flush() }
@@ -329,7 +355,11 @@ public final class HTTP2Connection {
       }
       guard closed == nil else { return }
       if count == 0 {
-        if !session.isAlive { close(session.complaint.map { .http2(.session($0)) } ?? .closedLocally) }
+        if !session.isAlive {
+          close(session.complaint.map { .http2(.session($0)) } ?? .closedLocally)
+        } else if closesWhenSent, session.streams.isEmpty {
+          close(.closedLocally)
+        }
         return
       }
       do throws(TLSError) { try encrypt(UnsafeRawBufferPointer(rebasing: buffers.plainOut[..<count])) } catch {
@@ -364,12 +394,15 @@ public final class HTTP2Connection {
     let cipher = UnsafeRawBufferPointer(rebasing: buffers.cipherOut[..<count])
     var sent = 0
     if backlog.isEmpty {
-      sent = Self.send(socket.raw, cipher)
-      if sent < 0 {
-        // A dead socket tells its story when it is read: what the peer sent before it closed explains more.
-        if errno != EPIPE, errno != ECONNRESET { close(.io(SystemError("send", errno, subject: "\(peer)"))) }
+      switch carrier.write(cipher) {
+      case .taken(let count): sent = count
+      // A dead socket tells its story when it is read: what the peer sent before it closed explains more.
+      case .broken:
         peerClosed = true
         readable = true
+        return false
+      case .failed(let error):
+        close(error)
         return false
       }
     }
@@ -386,28 +419,19 @@ public final class HTTP2Connection {
   /// True when nothing is left over from earlier sends.
   private func sendBacklog() -> Bool {
     guard !backlog.isEmpty else { return true }
-    let sent = backlog.withUnsafeBytes {
-      Self.send(socket.raw, UnsafeRawBufferPointer(rebasing: $0[backlogStart...]))
-    }
-    if sent < 0 {
-      close(.io(SystemError("send", errno, subject: "\(peer)")))
+    switch backlog.withUnsafeBytes({ carrier.write(UnsafeRawBufferPointer(rebasing: $0[backlogStart...])) }) {
+    case .taken(let count): backlogStart += count
+    case .broken:
+      close(.io(SystemError("send", EPIPE, subject: "\(peer)")))
+      return false
+    case .failed(let error):
+      close(error)
       return false
     }
-    backlogStart += sent
     guard backlogStart == backlog.count else { return false }
     backlog = []
     backlogStart = 0
     return true
-  }
-
-  /// Bytes taken, 0 when the socket is full, -1 with `errno`.
-  private static func send(_ raw: CInt, _ bytes: UnsafeRawBufferPointer) -> Int {
-    while true {
-      let sent = Glibc.send(raw, bytes.baseAddress, bytes.count, CInt(MSG_NOSIGNAL))
-      if sent >= 0 { return sent }
-      if errno == EAGAIN { return 0 }
-      if errno != EINTR { return -1 }
-    }
   }
 
   // MARK: Keep-alive

@@ -279,14 +279,22 @@ final class HTTP2Session {
     // 32 bytes for each field, as SETTINGS_MAX_HEADER_LIST_SIZE counts them (RFC 9113 §6.5.2).
     stream.headerBytes += name.count + value.count + 32
     guard stream.headerBytes <= Int(settings.maxHeaderListSize) else { return false }
-    // Fields after the message's first block are trailers, which a tunnel has no use for.
-    guard !stream.headersComplete else { return true }
-    stream.headers.append(String(decoding: name, as: UTF8.self), String(decoding: value, as: UTF8.self))
+    let field = (String(decoding: name, as: UTF8.self), String(decoding: value, as: UTF8.self))
+    if stream.headersComplete {
+      stream.trailers = stream.trailers ?? HTTP2Headers()
+      stream.trailers?.append(field.0, field.1)
+    } else {
+      stream.headers.append(field.0, field.1)
+    }
     return true
   }
 
   func headersEnded(_ id: Int32) {
-    guard let stream = streams[id], !stream.headersComplete else { return }
+    guard let stream = streams[id] else { return }
+    if stream.headersComplete {
+      touch(stream)
+      return stream.receivedTrailers()
+    }
     // An informational answer is followed by the real one.
     if role == .client, let status = stream.headers.status, status < 200 {
       stream.headers = HTTP2Headers()

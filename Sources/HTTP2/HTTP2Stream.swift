@@ -29,6 +29,8 @@ public protocol HTTP2StreamHandler: AnyObject {
   /// Bytes came in. The memory is valid until ``streamRoundEnded()`` returns, so that several chunks can be written
   /// with one call; ``HTTP2Stream/consume(_:)`` gives the peer its credit back.
   func streamReceived(_ chunk: UnsafeRawBufferPointer)
+  /// The fields after the last byte are here; the end follows. Without an implementation they are not looked at.
+  func streamReceivedTrailers(_ trailers: HTTP2Headers)
   /// The peer sends no more.
   func streamReceivedEnd()
   /// What has come in at once is complete.
@@ -37,11 +39,17 @@ public protocol HTTP2StreamHandler: AnyObject {
   func streamClosed(_ end: HTTP2StreamEnd)
 }
 
+extension HTTP2StreamHandler {
+  public func streamReceivedTrailers(_ trailers: HTTP2Headers) {}
+}
+
 /// One request and its answer, or one tunnel. Belongs to its connection's loop.
 public final class HTTP2Stream {
   public internal(set) var id: Int32 = -1
   /// What came in: a request's fields at a server, the answer's at a client once it is here.
   public internal(set) var headers = HTTP2Headers()
+  /// The fields after the last byte, once they are here (RFC 9113 §8.1).
+  public internal(set) var trailers: HTTP2Headers?
   /// The peer has ended its sending side.
   public internal(set) var receivedEnd = false
   /// How it ended; nil while it lives.
@@ -131,6 +139,11 @@ public final class HTTP2Stream {
     }
   }
 
+  func receivedTrailers() {
+    // An empty block has no field that would have made the trailers.
+    handler?.streamReceivedTrailers(trailers ?? HTTP2Headers())
+  }
+
   func receivedEndOfStream() {
     receivedEnd = true
     handler?.streamReceivedEnd()
@@ -168,6 +181,7 @@ public final class HTTP2Stream {
         handler.streamRoundEnded()
       }
     }
+    if let trailers { handler.streamReceivedTrailers(trailers) }
     if receivedEnd {
       handler.streamReceivedEnd()
       handler.streamRoundEnded()

@@ -1,3 +1,4 @@
+import GRPC
 import TLS
 import Vocabulary
 
@@ -26,6 +27,12 @@ public indirect enum IdentityError: CodedError, Equatable {
 
   /// The authority refused or failed; `reason` is in its words.
   case issueFailed(SPIFFEIdentity, reason: String)
+  /// The control plane's certificate service refused, failed, or could not be reached.
+  case authorityRefused(SPIFFEIdentity, GRPCStatus)
+  /// The authority's answer holds no certificate.
+  case chainEmpty(SPIFFEIdentity)
+  /// The authority's answer is not what an answer should be.
+  case answerMalformed(SPIFFEIdentity, reason: String)
   /// The certificate is for somebody else than it was asked for.
   case wrongIdentityIssued(SPIFFEIdentity, issued: [String])
   /// The certificate had expired on arrival.
@@ -57,6 +64,9 @@ public indirect enum IdentityError: CodedError, Equatable {
     case .authorityExists: "CA_EXISTS"
     case .fileNotWritten: "CA_FILE_NOT_WRITTEN"
     case .issueFailed: "IDENTITY_ISSUE_FAILED"
+    case .authorityRefused: "IDENTITY_AUTHORITY_REFUSED"
+    case .chainEmpty: "IDENTITY_CHAIN_EMPTY"
+    case .answerMalformed: "IDENTITY_ANSWER_MALFORMED"
     case .wrongIdentityIssued: "IDENTITY_WRONG_SAN"
     case .expiredOnArrival: "IDENTITY_EXPIRED_ON_ARRIVAL"
     case .issueTimedOut: "IDENTITY_ISSUE_TIMED_OUT"
@@ -80,6 +90,10 @@ public indirect enum IdentityError: CodedError, Equatable {
     case .authorityExists(let path): "\(path) exists already and is not overwritten"
     case .fileNotWritten(let path, let reason): "\(path) cannot be written: \(reason)"
     case .issueFailed(let identity, let reason): "no certificate for \(identity): \(reason)"
+    case .authorityRefused(let identity, let status):
+      "no certificate for \(identity): signing \(status.summary)"
+    case .chainEmpty(let identity): "chain returned from CA is empty for: \(identity)"
+    case .answerMalformed(let identity, let reason): "the certificate authority's answer for \(identity): \(reason)"
     case .wrongIdentityIssued(let identity, let issued):
       "did not find expected SAN: \(identity); the certificate is for "
         + (issued.isEmpty ? "nobody" : issued.joined(separator: ", "))
@@ -107,6 +121,8 @@ public indirect enum IdentityError: CodedError, Equatable {
     case .authorityExists: "choose an empty directory, or remove the old authority first"
     case .fileNotWritten: "check that the directory exists and can be written"
     case .issueFailed, .issueTimedOut, .stillWaiting: "check that the certificate authority is up and reachable"
+    case .authorityRefused(_, let status): status.remedy ?? "read what the control plane logs about it"
+    case .chainEmpty, .answerMalformed: "check that CA_ADDRESS is an Istio certificate authority"
     case .wrongIdentityIssued: "check what the certificate authority allows this node to ask for"
     case .expiredOnArrival: "compare the clocks of this machine and of the certificate authority"
     case .unavailable(_, let cause): cause.remedy

@@ -11,6 +11,8 @@ final class PeerVerification {
     case oneOf([SPIFFEIdentity])
     /// As a server: the client is of this trust domain.
     case trustDomain(String)
+    /// As a client of a server outside the mesh: its certificate is for one of these names.
+    case serverName([ServerName])
   }
 
   let demand: Demand
@@ -40,6 +42,8 @@ final class PeerVerification {
       guard identities.first?.trustDomain == domain else {
         throw .peerWrongTrustDomain(expected: domain, presented: uris)
       }
+    // Names of servers are compared by libcrypto, in the certificate itself; nobody goes by such a server's identity.
+    case .serverName: return nil
     }
     return identities.first
   }
@@ -94,6 +98,11 @@ final class PeerVerification {
     guard let leaf = X509_STORE_CTX_get0_cert(store) else {
       failure = .peerMalformed("the chain has no leaf")
       X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED)
+      return false
+    }
+    if case .serverName(let names) = demand, !names.contains(where: { $0.isNamed(in: leaf) }) {
+      failure = .peerWrongServerName(expected: names.map(\.description))
+      X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH)
       return false
     }
     let uris: [String]

@@ -34,6 +34,8 @@ public enum TLSError: CodedError, Equatable {
   case peerNoCertificate
   /// The server is somebody else than who was dialled (hbone.md §2.3).
   case peerWrongIdentity(expected: [SPIFFEIdentity], presented: [String])
+  /// The server's certificate is for other names than it was dialled by.
+  case peerWrongServerName(expected: [String])
   /// The client is of another trust domain (hbone.md §2.2).
   case peerWrongTrustDomain(expected: String, presented: [String])
 
@@ -67,6 +69,7 @@ public enum TLSError: CodedError, Equatable {
     case .peerMalformed: "TLS_PEER_MALFORMED"
     case .peerNoCertificate: "TLS_PEER_NO_CERTIFICATE"
     case .peerWrongIdentity: "TLS_PEER_WRONG_IDENTITY"
+    case .peerWrongServerName: "TLS_PEER_WRONG_SERVER_NAME"
     case .peerWrongTrustDomain: "TLS_PEER_WRONG_TRUST_DOMAIN"
     case .notTLS: "TLS_NOT_TLS"
     case .version: "TLS_VERSION"
@@ -98,6 +101,8 @@ public enum TLSError: CodedError, Equatable {
     case .peerWrongIdentity(let expected, let presented):
       "identity verification error: peer did not present the expected SAN (\(Self.list(expected))), "
         + "got \(Self.list(presented))"
+    case .peerWrongServerName(let expected):
+      "tls handshake error: the server's certificate is not for \(expected.joined(separator: " or "))"
     case .peerWrongTrustDomain(let expected, let presented):
       "identity verification error: peer did not present the expected trustdomain (\(expected)), "
         + "got \(Self.list(presented))"
@@ -125,6 +130,7 @@ public enum TLSError: CodedError, Equatable {
     case .peerMalformed: "check which authority signed the peer's certificate"
     case .peerNoCertificate: "the client must speak mutual TLS; a mesh client always does"
     case .peerWrongIdentity: "check whether the address still belongs to the workload that was dialled"
+    case .peerWrongServerName: "check the address, or name the certificate's own name as the alternative"
     case .peerWrongTrustDomain: "both ends must be of one trust domain"
     case .notTLS: "the port speaks HBONE only; check what connects to it"
     case .version: "the peer must speak TLS 1.3"

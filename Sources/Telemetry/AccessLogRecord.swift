@@ -43,6 +43,8 @@ public struct AccessLogRecord: Hashable, Sendable {
   /// Host name of the service the connection was meant for.
   public var service: String?
   public var direction: Direction
+  /// Endpoints chosen for the connection, one after the other: the one it is about and those that had failed before.
+  public var endpointsTried: UInt8 = 1
 
   public init(
     source: Peer, destination: Peer, tunnelTarget: TunnelTarget? = nil, service: String? = nil, direction: Direction
@@ -161,6 +163,7 @@ extension AccessLogRecord {
     line.field("dst.identity", destination.identity?.description)
     line.field("dst.cluster", destination.cluster)
     line.field("direction", direction.rawValue)
+    if endpointsTried > 1 { line.field("endpoints_tried", integer: UInt64(endpointsTried)) }
   }
 }
 

@@ -13,6 +13,8 @@ struct ZtunnelCommand: ParsableCommand {
       Without a subcommand it runs the proxy. The proxy takes its configuration from the environment, by the names that \
       Istio's ztunnel uses; the most important ones:
 
+        XDS_ADDRESS      control plane that describes the mesh, host:port
+        CA_ADDRESS       control plane that signs certificates, host:port
         LOCAL_XDS_PATH   file with workloads, services and policies, re-read when it changes
         LOCAL_CA_PATH    directory with root-cert.pem, ca-cert.pem, ca-key.pem and cert-chain.pem
         NODE_NAME        which workloads are on this node

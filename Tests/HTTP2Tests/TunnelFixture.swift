@@ -38,6 +38,7 @@ final class ConnectedPair {
   let server: HTTP2Connection
   var requests: [HTTP2Stream] = []
   let loop: EventLoop
+  let buffers = WorkBuffers()
 
   init(
     _ mesh: TestMesh, loop: EventLoop, expecting: [SPIFFEIdentity]? = nil,
@@ -50,7 +51,6 @@ final class ConnectedPair {
         AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0, &pair) == 0
     )
     let nowhere = SocketAddress(.loopback(.v4), 0)
-    let buffers = WorkBuffers()
     client = try HTTP2Connection(
       role: .client, socket: SharedDescriptor(Descriptor(owning: pair[0])), peer: nowhere, local: nowhere,
       ssl: mesh.client.makeSSL(expecting: expecting ?? [mesh.serverIdentity]), settings: .client, keepAlive: keepAlive,

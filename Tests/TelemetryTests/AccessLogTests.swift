@@ -53,6 +53,15 @@ struct AccessLogTests {
     #expect(text(.complete(try Self.record(), Self.traffic), .json) == expected)
   }
 
+  @Test("counts the endpoints tried when there was more than one")
+  func endpointsTried() throws {
+    var record = try Self.record()
+    record.endpointsTried = 3
+    #expect(text(.complete(record, Self.traffic)).contains(#"direction="outbound" endpoints_tried=3 bytes_sent=120"#))
+    record.endpointsTried = 1
+    #expect(!text(.complete(record, Self.traffic)).contains("endpoints_tried"))
+  }
+
   @Test("says why a connection failed, and by which code")
   func failure() throws {
     let failure = ConnectionFailure(text: "connection closed due to policy change", code: "POLICY_CHANGED")

@@ -191,13 +191,10 @@ struct ConfigurationTests {
   @Test(
     "a variable that asks for what does not exist is refused, with what to do instead",
     arguments: [
-      ("XDS_ADDRESS", "istiod.istio-system.svc:15012", "LOCAL_XDS_PATH"),
-      ("CA_ADDRESS", "https://istiod.istio-system.svc:15012", "LOCAL_CA_PATH"),
       ("FAKE_CA", "true", "LOCAL_CA_PATH"),
       ("PROXY_CONFIG", "concurrency: 2", "unset"),
       ("PROXY_MODE", "dedicated", "shared"),
       ("ENABLE_PROXY", "false", "unset"),
-      ("UNSTABLE_ENABLE_SOCKS5", "true", "unset"),
       ("XDS_ON_DEMAND", "true", "unset"),
       ("CRL_PATH", "/var/run/secrets/istio/crl", "unset"),
       ("COMPLIANCE_POLICY", "pqc", "unset"),
@@ -221,6 +218,11 @@ struct ConfigurationTests {
     ])
   func acceptsUnasked(_ variable: String, _ value: String) throws {
     #expect(try configuration([variable: value]) == configuration())
+  }
+
+  @Test("SOCKS5 is off unless asked for", arguments: [("false", false), ("true", true)])
+  func socks(_ value: String, _ isEnabled: Bool) throws {
+    #expect(try configuration(["UNSTABLE_ENABLE_SOCKS5": value]).socks5Enabled == isEnabled)
   }
 
   @Test("an environment without a mesh or an authority is told which variables to set")
@@ -265,7 +267,7 @@ struct ConfigurationTests {
   @Test("all problems are told at once, under one code")
   func allAtOnce() throws {
     let error = try #require(throws: ConfigurationErrors.self) {
-      try configuration(["PACKET_MARK": "x", "IPV6_ENABLED": "x", "XDS_ADDRESS": "x", "SECRET_TTL": "x"])
+      try configuration(["PACKET_MARK": "x", "IPV6_ENABLED": "x", "XDS_ADDRESS": "http://x", "SECRET_TTL": "x"])
     }
     #expect(error.problems.map(\.variable) == ["XDS_ADDRESS", "PACKET_MARK", "IPV6_ENABLED", "SECRET_TTL"])
     #expect(error.code == "CONFIG_INVALID")

@@ -99,7 +99,8 @@ struct MeshFileLoadTests {
   func startUp() throws {
     let loop = try EventLoop(name: "control")
     #expect(throws: MeshFileSourceError.self) {
-      try MeshFileSource(.inline("workloads: 7"), settings: MeshSettings(), on: loop) { _, _ in }
+      try MeshFileSource(
+        .inline("workloads: 7"), into: MeshState(settings: MeshSettings()) { _, _ in }, on: loop)
     }
   }
 }

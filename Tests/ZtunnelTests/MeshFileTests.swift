@@ -131,11 +131,10 @@ struct MeshFileReloadTests {
     let error = await loop.run { () -> MeshFileSourceError? in
       do throws(MeshFileSourceError) {
         holder.source = try MeshFileSource(
-          .file(path), settings: MeshSettings(localNode: "worker-1"), period: period, on: loop,
-          log: Logger(label: "test", factory: { _ in ErrorCounter(record: record) })
-        ) { snapshot, delta in
-          record.publish(snapshot, delta, isOnLoop: loop.isCurrent)
-        }
+          .file(path),
+          into: MeshState(settings: MeshSettings(localNode: "worker-1")) { snapshot, delta in
+            record.publish(snapshot, delta, isOnLoop: loop.isCurrent)
+          }, period: period, on: loop, log: Logger(label: "test", factory: { _ in ErrorCounter(record: record) }))
         holder.source?.start()
         return nil
       } catch {
@@ -315,9 +314,8 @@ struct MeshFileReloadTests {
     }
     let holder = Holder()
     await loop.run {
-      holder.source = try? MeshFileSource(.file(path), settings: MeshSettings(), on: loop) {
-        record.publish($0, $1, isOnLoop: true)
-      }
+      let state = MeshState(settings: MeshSettings()) { record.publish($0, $1, isOnLoop: true) }
+      holder.source = try? MeshFileSource(.file(path), into: state, on: loop)
       holder.source?.start()
       holder.source?.stop()
       holder.source?.stop()
@@ -338,9 +336,8 @@ struct MeshFileReloadTests {
       loop.join()
     }
     await loop.run {
-      let source = try? MeshFileSource(.inline(mesh("cart")), settings: MeshSettings(), on: loop) {
-        record.publish($0, $1, isOnLoop: true)
-      }
+      let state = MeshState(settings: MeshSettings()) { record.publish($0, $1, isOnLoop: true) }
+      let source = try? MeshFileSource(.inline(mesh("cart")), into: state, on: loop)
       source?.start()
       source?.start()
     }

@@ -27,6 +27,8 @@ int ambient_ctx_add_chain_certificate(SSL_CTX *context, X509 *certificate);
 // Non-blocking, memory-lean, no automatic chain, no tickets, no renegotiation, no session cache.
 void ambient_ctx_set_engine_modes(SSL_CTX *context);
 void ambient_ctx_set_max_certificate_list(SSL_CTX *context, long bytes);
+// Sends this DNS name as SNI.
+int ambient_set_server_name(SSL *ssl, const char *name);
 
 // Subject alternative names.
 
@@ -36,5 +38,10 @@ const unsigned char *ambient_general_names_uri(const GENERAL_NAMES *names, int i
 GENERAL_NAMES *ambient_general_names_new(void);
 // Appends a name that is an IA5String (`GEN_URI`, `GEN_DNS`, `GEN_EMAIL`), copied as it is.
 int ambient_general_names_add(GENERAL_NAMES *names, int kind, const unsigned char *bytes, int length);
+
+// Requests.
+
+// Asks for one critical subject alternative name, a URI. 1 for success, 0 for failure.
+int ambient_request_add_uri(X509_REQ *request, const unsigned char *uri, int length);
 
 #endif

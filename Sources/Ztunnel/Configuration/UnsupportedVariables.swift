@@ -1,18 +1,14 @@
 extension EnvironmentReader {
   /// Refuses variables that ask for what this version cannot do: running without it unnoticed would be worse.
   mutating func refuseUnsupported() {
-    refuse("XDS_ADDRESS", if: isGiven("XDS_ADDRESS"), "unset it and describe the mesh in a file, LOCAL_XDS_PATH")
-    refuse("CA_ADDRESS", if: isGiven("CA_ADDRESS"), "unset it and keep the authority in a directory, LOCAL_CA_PATH")
     let fakesAuthority = bool("FAKE_CA") == true
     refuse("FAKE_CA", if: fakesAuthority, "unset it and keep the authority in a directory, LOCAL_CA_PATH")
     refuse("PROXY_CONFIG", if: isGiven("PROXY_CONFIG"), "unset it and use single variables")
     refuseProxyMode()
     let isProxyOff = bool("ENABLE_PROXY") == false
     refuse("ENABLE_PROXY", if: isProxyOff, "unset it: the proxy is all that there is to run")
-    let offersSOCKS5 = bool("UNSTABLE_ENABLE_SOCKS5") == true
-    refuse("UNSTABLE_ENABLE_SOCKS5", if: offersSOCKS5, "unset it: port 15080 is not served")
     let isOnDemand = bool("XDS_ON_DEMAND") == true
-    refuse("XDS_ON_DEMAND", if: isOnDemand, "unset it: the mesh file is always loaded whole")
+    refuse("XDS_ON_DEMAND", if: isOnDemand, "unset it: the mesh is always loaded whole")
     refuse("CRL_PATH", if: isGiven("CRL_PATH"), "unset it: revocation lists are not checked")
     let hasCompliance = isGiven("COMPLIANCE_POLICY")
     refuse("COMPLIANCE_POLICY", if: hasCompliance, "unset it: key exchange is that of TLS 1.3")

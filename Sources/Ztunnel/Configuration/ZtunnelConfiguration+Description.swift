@@ -31,6 +31,8 @@ extension ZtunnelConfiguration {
       ("POOL_UNUSED_RELEASE_TIMEOUT", DurationText.describe(poolIdleTimeout)),
       ("CONNECTION_TERMINATION_DEADLINE", DurationText.describe(terminationDeadline)),
       ("ENABLE_RESPONSE_BAGGAGE", "\(respondsWithBaggage)"),
+      ("XDS_ADDRESS", discovery.map { "\($0.endpoint.target)" } ?? ""),
+      ("CA_ADDRESS", authority.map { "\($0.target)" } ?? ""),
       meshDescription,
       ("LOCAL_CA_PATH", localCAPath ?? ""),
       ("SECRET_TTL", DurationText.describe(certificateTTL)),

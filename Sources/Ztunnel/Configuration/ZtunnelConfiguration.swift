@@ -1,5 +1,7 @@
+import GRPC
 import Linux
 import Telemetry
+import XDS
 
 /// Whether pods see the client's own address instead of the proxy's (datapath.md §9).
 public enum SourcePreservation: String, Sendable, CaseIterable {
@@ -54,6 +56,10 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   public let terminationDeadline: Duration
   /// `ENABLE_RESPONSE_BAGGAGE` (hbone.md §4.1).
   public let respondsWithBaggage: Bool
+  /// The control plane that describes the mesh, `XDS_ADDRESS` and what goes with it. Nil for a local file alone.
+  public let discovery: DiscoveryConfiguration?
+  /// The control plane's certificate service, `CA_ADDRESS` and what goes with it. Nil where `LOCAL_CA_PATH` is set.
+  public let authority: GRPCEndpoint?
   /// `LOCAL_XDS_PATH` or `LOCAL_XDS`.
   public let localMesh: LocalMeshSource?
   /// Directory of a certificate authority with the file names of Istio's `cacerts` secret, `LOCAL_CA_PATH`.
@@ -87,6 +93,12 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   public init(environment: [String: String], processorCount: Int) throws(ConfigurationErrors) {
     var reader = EnvironmentReader(environment)
     reader.refuseUnsupported()
+    discovery = reader.controlPlane("XDS", localVariables: ["LOCAL_XDS_PATH", "LOCAL_XDS"]).map {
+      DiscoveryConfiguration(endpoint: $0, node: NodeDescription(environment: environment))
+    }
+    // A directory goes before the control plane.
+    authority =
+      environment["LOCAL_CA_PATH"] == nil ? reader.controlPlane("CA", localVariables: ["LOCAL_CA_PATH"]) : nil
 
     nodeName = reader.nonEmpty("NODE_NAME", "the name of this node")
     network = environment["NETWORK"] ?? ""
@@ -112,11 +124,11 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     terminationDeadline = reader.terminationDeadline()
     respondsWithBaggage = reader.bool("ENABLE_RESPONSE_BAGGAGE", default: true)
 
-    localMesh = reader.localMesh()
-    localCAPath = reader.localCAPath()
+    localMesh = reader.localMesh(isNeeded: discovery == nil)
+    localCAPath = reader.localCAPath(isNeeded: authority == nil)
     certificateTTL = reader.duration("SECRET_TTL", in: .seconds(60)...(.seconds(3650 * 86_400))) ?? .seconds(86_400)
     dnsProxy = reader.dnsProxy(ipv6Enabled: ipv6Enabled)
-    socks5Enabled = false
+    socks5Enabled = reader.bool("UNSTABLE_ENABLE_SOCKS5", default: false)
     localhostApplicationTunnel = reader.bool("LOCALHOST_APP_TUNNEL", default: true)
     logsPolicyAtInfo = reader.bool("AUTHZ_POLICY_INFO_LOGGING", default: false)
     logFilter = reader.logFilter()
@@ -151,12 +163,15 @@ extension EnvironmentReader {
     return Int32(clamping: seconds + (attoseconds > 0 ? 1 : 0))
   }
 
-  fileprivate mutating func localMesh() -> LocalMeshSource? {
+  fileprivate mutating func localMesh(isNeeded: Bool) -> LocalMeshSource? {
     let path = self.path("LOCAL_XDS_PATH", "the path of a mesh file")
     let document = nonEmpty("LOCAL_XDS", "a mesh document")
     switch (value("LOCAL_XDS_PATH"), value("LOCAL_XDS")) {
-    case (nil, nil):
-      report("LOCAL_XDS_PATH", "is not set: set it to the path of a mesh file, or LOCAL_XDS to the document itself")
+    case (nil, nil) where isNeeded && !isGiven("XDS_ADDRESS"):
+      report(
+        "LOCAL_XDS_PATH",
+        "is not set: set it to the path of a mesh file, or LOCAL_XDS to the document itself, or XDS_ADDRESS to a "
+          + "control plane")
     case (.some, .some):
       report("LOCAL_XDS", "LOCAL_XDS_PATH is set too: unset one of them")
     default: break
@@ -164,11 +179,12 @@ extension EnvironmentReader {
     return path.map(LocalMeshSource.file) ?? document.map(LocalMeshSource.inline)
   }
 
-  fileprivate mutating func localCAPath() -> String? {
-    if value("LOCAL_CA_PATH") == nil {
+  fileprivate mutating func localCAPath(isNeeded: Bool) -> String? {
+    if value("LOCAL_CA_PATH") == nil, isNeeded, !isGiven("CA_ADDRESS") {
       report(
         "LOCAL_CA_PATH",
-        "is not set: set it to a directory with ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem")
+        "is not set: set it to a directory with ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, or "
+          + "CA_ADDRESS to a control plane")
     }
     return path("LOCAL_CA_PATH", "the directory of a certificate authority")
   }

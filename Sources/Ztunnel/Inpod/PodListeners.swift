@@ -43,6 +43,9 @@ enum PodListeners {
   {
     var sockets = PodSockets(listeners: [])
     for role in ListenerRole.everyPod { sockets.listeners.append(try open(role, in: namespace, configuration, logger)) }
+    if configuration.socks5Enabled {
+      sockets.listeners.append(try open(.socks, in: namespace, configuration, logger))
+    }
     if let dnsProxy = configuration.dnsProxy {
       try DNSSockets.open(dnsProxy, in: namespace, configuration, into: &sockets)
     }
@@ -53,7 +56,7 @@ enum PodListeners {
     _ role: ListenerRole, in namespace: NetworkNamespace, _ configuration: ZtunnelConfiguration, _ logger: Logger
   ) throws(PodListenerError) -> PodListener {
     let made: (SharedDescriptor, IPAddress.Family)
-    do { made = try namespace.enter { try makeSocket(ipv6: configuration.ipv6Enabled) } } catch {
+    do { made = try namespace.enter { try makeSocket(ipv6: configuration.ipv6Enabled && role != .socks) } } catch {
       throw .namespace("\(error)")
     }
     let (socket, family) = made
@@ -65,7 +68,7 @@ enum PodListeners {
         try TCPSocket.setReuseAddress(socket.raw)
       }
       let isTransparent = try makeTransparent(socket, configuration.preservesSource)
-      try TCPSocket.bind(socket.raw, family, to: SocketAddress(.any(family), role.rawValue))
+      try TCPSocket.bind(socket.raw, family, to: SocketAddress(role == .socks ? .loopback(family) : .any(family), role.rawValue))
       try TCPSocket.listen(socket.raw, backlog: backlog)
       logger.debug(
         "listener established",

@@ -1,6 +1,6 @@
 import Linux
 public import Logging
-public import Mesh
+import Mesh
 import Vocabulary
 
 /// The mesh as a local file describes it, followed as the file changes (xds.md §7).
@@ -9,11 +9,6 @@ import Vocabulary
 /// and changes nothing. It belongs to one loop's thread once it is started; files are read and parsed on a thread of
 /// their own, so that a large one delays nothing else on the loop.
 public final class MeshFileSource {
-  /// Called on the loop with the mesh now in force and what changed in it.
-  public typealias Publish = (MeshSnapshot, MeshDelta) -> Void
-
-  /// The mesh in force.
-  public private(set) var snapshot: MeshSnapshot
   /// Why the latest version of the file is not in force; nil when it is.
   public private(set) var latestError: MeshFileSourceError?
 
@@ -21,7 +16,7 @@ public final class MeshFileSource {
   private let period: Duration
   private unowned let loop: EventLoop
   private let log: Logger
-  private let publish: Publish
+  private let state: MeshState
 
   private var document: MeshDocument
   private var firstDelta: MeshDelta?
@@ -36,20 +31,18 @@ public final class MeshFileSource {
   /// `period` is how often the file is looked at in case events are lost. Throws ``MeshFileSourceError``: then the
   /// proxy knows nothing of the mesh and must not start.
   public init(
-    _ source: LocalMeshSource, settings: MeshSettings, period: Duration = .seconds(10), on loop: EventLoop,
-    log: Logger = Logger(label: "ztunnel::mesh_file"), publish: @escaping Publish
+    _ source: LocalMeshSource, into state: MeshState, period: Duration = .seconds(10), on loop: EventLoop,
+    log: Logger = Logger(label: "ztunnel::mesh_file")
   ) throws(MeshFileSourceError) {
     let version = try MeshFileReader.load(source)
-    let first = MeshSnapshot(settings: settings).applying(version.document.changes())
     self.source = source
     self.period = period
     self.loop = loop
     self.log = log
-    self.publish = publish
+    self.state = state
     document = version.document
     signature = version.signature
-    snapshot = first.snapshot
-    firstDelta = first.delta
+    firstDelta = state.load(version.document.changes())
   }
 
   deinit { watcher?.cancel() }
@@ -59,7 +52,7 @@ public final class MeshFileSource {
     guard let delta = firstDelta else { return }
     firstDelta = nil
     logInForce("mesh loaded")
-    publish(snapshot, delta)
+    state.publish(delta)
     guard case .file(let path) = source else { return }
     let watcher = FileWatcher(path, known: signature, period: period, on: loop) { [weak self] in self?.changed() }
     self.watcher = watcher
@@ -112,15 +105,14 @@ public final class MeshFileSource {
   private func put(_ new: MeshDocument) {
     let wasRefused = latestError != nil
     latestError = nil
-    let (next, delta) = snapshot.applying(new.changes(from: document))
+    let delta = state.load(new.changes(from: document))
     document = new
     guard !delta.isEmpty else {
       if wasRefused { logInForce("mesh file is valid again, and says what is in force") }
       return
     }
-    snapshot = next
     logInForce("mesh reloaded", delta)
-    publish(next, delta)
+    state.publish(delta)
   }
 
   private func refuse(_ error: MeshFileSourceError) {
@@ -139,6 +131,7 @@ public final class MeshFileSource {
   }
 
   private func logInForce(_ message: Logger.Message, _ delta: MeshDelta? = nil) {
+    let snapshot = state.snapshot
     var metadata: Logger.Metadata = [
       "path": "\(name)", "workloads": "\(snapshot.workloadCount)", "services": "\(snapshot.serviceCount)",
       "policies": "\(snapshot.policyCount)",

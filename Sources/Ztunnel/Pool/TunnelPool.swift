@@ -55,31 +55,92 @@ final class TunnelPool {
       }
       let stream: HTTP2Stream
       do throws(HTTP2Error) { stream = try connection.open(headers) } catch { continue }
-      var timedOut = false
-      let timer = worker.loop.schedule(after: Self.answerLimit) {
-        timedOut = true
-        stream.reset(.cancel)
-      }
-      let end = await stream.waitForResponse()
-      timer.cancel()
-      if timedOut { throw .connectTimeout(seconds: Self.answerLimit.components.seconds) }
-      switch end {
-      case nil:
-        guard let status = stream.headers.status, status == 200 else {
-          stream.reset(.cancel)
-          throw .status(stream.headers.status ?? 0)
-        }
-        return stream
+      switch await answer(to: stream) {
+      case .accepted: return stream
       // Not processed, says the far end (RFC 9113 §8.7).
-      case .reset(.refusedStream): continue
-      case .reset(let code): throw .connectAborted("CONNECT was reset: \(code)")
-      case .complete: throw .connectAborted("CONNECT was not answered")
+      case .notProcessed: continue
       // A connection that had been idle may have been dead before it was used. No application has seen the request.
       case .connectionLost(let reason) where !isFresh || reason.isInterruption: continue
       case .connectionLost(let error): throw .tunnelFailed(error)
+      case .failed(let error): throw error
       }
     }
     throw .streamRefused
+  }
+
+  /// Opens a tunnel inside a tunnel: a stream to the gateway, and in it a TLS connection of its own to whoever the
+  /// gateway chooses (hbone.md §11). It is not pooled, else all traffic would stick to the first one chosen. Throws
+  /// ``ProxyError``.
+  func connect(
+    _ route: DoubleTunnelRoute, as source: Workload, outer: HTTP2Headers, inner: HTTP2Headers
+  ) async throws(ProxyError) -> (stream: HTTP2Stream, peer: SPIFFEIdentity?) {
+    let carrier = try await connect(route.outer, as: source, outer)
+    let connection: HTTP2Connection
+    do throws(ProxyError) {
+      let credentials = try await worker.credentials(of: source)
+      let ssl: OpaquePointer
+      do throws(TLSError) {
+        ssl = try credentials.context(.client).makeSSL(expecting: route.innerExpectedIdentities)
+      } catch { throw .tls(error) }
+      let local = SocketAddress(.any(route.outer.nextHop.ip.family), 0)
+      do throws(HTTP2ConnectionError) {
+        connection = try HTTP2Connection(
+          role: .client, over: carrier, peer: route.outer.nextHop, local: local, ssl: ssl,
+          settings: worker.clientSettings, loop: worker.loop, buffers: worker.buffers)
+      } catch { throw .innerTunnelFailed(error) }
+    } catch {
+      carrier.reset(.cancel)
+      throw error
+    }
+    do throws(HTTP2ConnectionError) { try await connection.establish(until: .now + Self.handshakeLimit) } catch {
+      throw .innerTunnelFailed(error)
+    }
+    connection.onIdle = { [weak connection, loop = worker.loop] in
+      // Not from inside the session that reports it.
+      loop.afterEvents { connection?.shutDownGracefully() }
+    }
+    let stream: HTTP2Stream
+    do throws(HTTP2Error) { stream = try connection.open(inner) } catch {
+      connection.close(.closedLocally)
+      throw .innerTunnelFailed(.http2(error))
+    }
+    switch await answer(to: stream) {
+    case .accepted: return (stream, connection.peerIdentity)
+    case .notProcessed: throw .streamRefused
+    case .connectionLost(let error): throw .innerTunnelFailed(error)
+    case .failed(let error): throw error
+    }
+  }
+
+  private enum Answer {
+    case accepted
+    case notProcessed
+    case connectionLost(HTTP2ConnectionError)
+    case failed(ProxyError)
+  }
+
+  /// What the far end says to CONNECT. The stream is over unless it accepts.
+  private func answer(to stream: HTTP2Stream) async -> Answer {
+    var timedOut = false
+    let timer = worker.loop.schedule(after: Self.answerLimit) {
+      timedOut = true
+      stream.reset(.cancel)
+    }
+    let end = await stream.waitForResponse()
+    timer.cancel()
+    if timedOut { return .failed(.connectTimeout(seconds: Self.answerLimit.components.seconds)) }
+    switch end {
+    case nil:
+      guard let status = stream.headers.status, status == 200 else {
+        stream.reset(.cancel)
+        return .failed(.status(stream.headers.status ?? 0))
+      }
+      return .accepted
+    case .reset(.refusedStream): return .notProcessed
+    case .reset(let code): return .failed(.connectAborted("CONNECT was reset: \(code)"))
+    case .complete: return .failed(.connectAborted("CONNECT was not answered"))
+    case .connectionLost(let error): return .connectionLost(error)
+    }
   }
 
   // MARK: Connections

@@ -26,11 +26,25 @@ struct ConnectionRecord {
   private let log: AccessLog
   private let start: ContinuousClock.Instant
 
-  init(_ record: AccessLogRecord, _ log: AccessLog, since start: ContinuousClock.Instant) {
+  /// `attempt` is how many upstreams were chosen for the connection, this one included.
+  init(
+    _ record: AccessLogRecord, _ log: AccessLog, since start: ContinuousClock.Instant, attempt: UInt8 = 1
+  ) {
+    var record = record
+    record.endpointsTried = attempt
     self.record = record
     self.log = log
     self.start = start
     log.write(.opened(record))
+  }
+
+  /// Names who answered from beyond a network gateway: what it says of itself, and who it has proven to be
+  /// (hbone.md §11).
+  mutating func relabelDestination(_ baggage: Baggage?, _ identity: SPIFFEIdentity?) {
+    record.destination.workload = baggage?.workloadName ?? baggage?.canonicalName
+    record.destination.namespace = identity?.namespace ?? baggage?.namespace
+    record.destination.cluster = baggage?.clusterID
+    record.destination.identity = identity
   }
 
   /// Writes the line of an outbound connection that moved bytes: the application is the client.

@@ -16,6 +16,9 @@ struct InboundProxy {
   let identity: SPIFFEIdentity
   let preservesSource: Bool
 
+  /// Time the application may take to accept the PROXY header.
+  private static let headerLimit = Duration.seconds(10)
+
   private var worker: Worker { pod.worker }
 
   /// Sets the connection up and hands it to a pump, or refuses it.
@@ -36,7 +39,6 @@ struct InboundProxy {
       case .refused(let refusal): throw .inbound(refusal)
       case .accepted(let accepted): route = accepted
       }
-      if route.proxyHeaderDestination != nil { throw .unsupported(.proxyProtocol) }
     } catch {
       refuse(error)
       pod.deny(from: peer, to: local, .inbound, error)
@@ -52,6 +54,7 @@ struct InboundProxy {
     let connection = TrackedConnection(attributes)
     connection.abortAction = { [stream] _ in stream.reset(.cancel) }
     pod.begin(connection)
+    var isAccepted = false
     do throws(ProxyError) {
       try connection.check()
       if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
@@ -63,13 +66,26 @@ struct InboundProxy {
       } catch { throw .applicationUnreachable(error) }
       try connection.check()
       accept(workload)
+      isAccepted = true
+      if let destination = route.proxyHeaderDestination {
+        try await announce(to: application, destination)
+        try connection.check()
+      }
       let pump = TunnelPump(stream, application, socketIs: .upstream, loop: worker.loop)
       pod.relay(connection, through: pump) { record.complete(inbound: $0) }
     } catch {
-      refuse(error)
+      if isAccepted { stream.reset(.connectError) } else { refuse(error) }
       record.complete(sent: 0, received: 0, error)
       pod.end(connection)
     }
+  }
+
+  /// Tells the application tunnel about the original connection, before any byte of it.
+  private func announce(to application: SharedDescriptor, _ destination: SocketAddress) async throws(ProxyError) {
+    let header = ProxyProtocolHeader(source: peer, destination: destination, identity: identity)
+    do throws(WaitError) {
+      try await pod.loop.write(header.bytes, to: application, until: .now + Self.headerLimit)
+    } catch { throw .receive("PROXY header: \(error.summary)") }
   }
 
   // MARK: Answers

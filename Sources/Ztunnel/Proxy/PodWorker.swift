@@ -130,6 +130,9 @@ final class PodWorker {
     case .passthrough:
       setKeepAlive(socket)
       setUp { [self] in await PassthroughProxy(self, socket, peer, preservesSource: preservesSource).run() }
+    case .socks:
+      setKeepAlive(socket)
+      setUp { [self] in await SocksProxy(self, socket, peer).run() }
     case .hbone:
       guard handshakes < Self.mostHandshakes else {
         deny(from: peer, to: SocketAddress(.any(peer.ip.family), listener.role.rawValue), .inbound, .tooManyHandshakes)

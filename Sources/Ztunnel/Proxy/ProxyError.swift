@@ -31,6 +31,8 @@ enum ProxyError: CodedError, Equatable {
   case tunnelUnreachable(DialError)
   /// TLS or HTTP/2 with the next hop failed.
   case tunnelFailed(HTTP2ConnectionError)
+  /// TLS or HTTP/2 with the far end of a tunnel inside another failed.
+  case innerTunnelFailed(HTTP2ConnectionError)
   /// No new stream could be opened on a tunnel.
   case streamRefused
   /// The next hop answered CONNECT with another status than 200.
@@ -47,14 +49,10 @@ enum ProxyError: CodedError, Equatable {
   case system(SystemError)
   /// More handshakes are under way in this pod than it is allowed.
   case tooManyHandshakes
-  /// What the mesh state asks for is not built yet.
-  case unsupported(Unsupported)
-
-  enum Unsupported: String, Equatable {
-    case hostnameWorkload = "destinations that have only a host name"
-    case doubleTunnel = "other networks"
-    case proxyProtocol = "PROXY application tunnels"
-  }
+  /// A client of the SOCKS5 port made no request that can be served.
+  case socks(SocksError)
+  /// The next hop's host name has no address that can be used.
+  case unresolved(RouteRefusal, ResolutionError)
 
   var code: String {
     switch self {
@@ -71,6 +69,7 @@ enum ProxyError: CodedError, Equatable {
     case .tunnelUnreachable(.timeout): "HBONE_CONNECT_TIMEOUT"
     case .tunnelUnreachable: "HBONE_UNREACHABLE"
     case .tunnelFailed(let error): error.code
+    case .innerTunnelFailed(let error): "INNER_\(error.code)"
     case .streamRefused: "HBONE_STREAM_REFUSED"
     case .status(401): "PEER_DENIED"
     case .status: "PEER_REFUSED"
@@ -81,7 +80,8 @@ enum ProxyError: CodedError, Equatable {
     case .receive: "RECEIVE_FAILED"
     case .system(let error): error.code
     case .tooManyHandshakes: "TOO_MANY_HANDSHAKES"
-    case .unsupported: "UNSUPPORTED"
+    case .socks(let error): error.code
+    case .unresolved(let refusal, _): refusal.code
     }
   }
 
@@ -103,6 +103,7 @@ enum ProxyError: CodedError, Equatable {
     case .tunnelUnreachable(let error): "io error: \(error.summary)"
     case .tunnelFailed(.http2(let error)): "http2 handshake failed: \(error.summary)"
     case .tunnelFailed(let error): error.summary
+    case .innerTunnelFailed(let error): "beyond the network gateway: \(error.summary)"
     case .streamRefused: "h2 failed: the next hop takes no new streams"
     case .status(let status): "http status: \(status)\(Self.reason(status))"
     case .connectTimeout(let seconds): "the next hop did not answer CONNECT within \(seconds)s"
@@ -112,7 +113,8 @@ enum ProxyError: CodedError, Equatable {
     case .receive(let text): "receive: \(text)"
     case .system(let error): "io error: \(error.summary)"
     case .tooManyHandshakes: "too many TLS handshakes are under way in this pod"
-    case .unsupported(let what): "\(what.rawValue) are not supported by this version"
+    case .socks(let error): error.summary
+    case .unresolved(let refusal, let error): "\(refusal.summary): \(error.summary)"
     }
   }
 
@@ -120,9 +122,13 @@ enum ProxyError: CodedError, Equatable {
     switch self {
     case .route(let error): error.remedy
     case .inbound(let error): error.remedy
+    case .socks(let error): error.remedy
+    case .unresolved(let refusal, _): refusal.remedy
     case .policyRejected(let error), .policyChanged(let error): error.remedy
     case .identity(let error): error.remedy
     case .tunnelFailed(let error): error.remedy
+    case .innerTunnelFailed(.tls): "check that the service's subject names are those of its workloads on that network"
+    case .innerTunnelFailed(let error): error.remedy
     case .tls(let error): error.remedy
     case .unknownLocalWorkload: "check that the mesh state has this pod, on this node, with this service account"
     case .status(401): "the destination's policy refuses this identity: read its access log for the rule"

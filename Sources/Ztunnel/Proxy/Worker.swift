@@ -13,6 +13,19 @@ struct WorkerContext: Sendable {
   let certificates: CertificateStore
   let accessLog: AccessLog
   let logger: Logger
+  let names: NameService
+
+  /// Without `names` the system's lookup finds the addresses of host names.
+  init(
+    configuration: ZtunnelConfiguration, certificates: CertificateStore, accessLog: AccessLog, logger: Logger,
+    names: NameService? = nil
+  ) {
+    self.configuration = configuration
+    self.certificates = certificates
+    self.accessLog = accessLog
+    self.logger = logger
+    self.names = names ?? NameService(SystemResolver(ipv6Enabled: configuration.ipv6Enabled))
+  }
 }
 
 /// One thread of the data path: it accepts connections of every pod and keeps each until it ends. Nothing in it is shared

@@ -13,8 +13,10 @@ final class Daemon {
   private let control: EventLoop
   private let logger = Logger(label: "ztunnel::app")
   private let workers: [WorkerHandle]
-  private let meshSource: MeshFileSource
+  private let mesh: MeshState
+  private let meshFile: MeshFileSource?
   private let publisher: MeshPublisher
+  private let controlPlane: ControlPlane?
   private let readiness: Readiness
   private let pods: PodHost
   private let client: ZDSClient
@@ -23,12 +25,13 @@ final class Daemon {
 
   /// Reads the mesh and starts the workers; nothing is served yet. Throws a `CodedError`.
   init(
-    configuration: ZtunnelConfiguration, certificates: CertificateStore, log: LogPipeline, socketPath: UnixSocketPath,
-    control: EventLoop
+    configuration: ZtunnelConfiguration, certificates: CertificateStore, controlPlane: ControlPlane?,
+    log: LogPipeline, socketPath: UnixSocketPath, control: EventLoop
   ) throws {
     self.configuration = configuration
     self.certificates = certificates
     self.control = control
+    self.controlPlane = controlPlane
     let settings = MeshSettings(
       network: configuration.network, localNode: configuration.nodeName,
       isSOCKS5Enabled: configuration.socks5Enabled,
@@ -37,15 +40,17 @@ final class Daemon {
       certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"),
       control: control)
     self.publisher = publisher
-    meshSource = try MeshFileSource(
-      configuration.localMesh ?? .inline(""), settings: settings, on: control,
-      log: Logger(label: "ztunnel::state"), publish: { publisher.publish($0, $1) })
+    let mesh = MeshState(settings: settings) { publisher.publish($0, $1) }
+    self.mesh = mesh
+    meshFile = try configuration.localMesh.map {
+      try MeshFileSource($0, into: mesh, on: control, log: Logger(label: "ztunnel::state"))
+    }
     let context = WorkerContext(
       configuration: configuration, certificates: certificates, accessLog: log.accessLog,
       logger: Logger(label: "ztunnel::proxy"))
-    let mesh = meshSource.snapshot
+    let snapshot = mesh.snapshot
     workers = try (0..<configuration.workerThreads).map {
-      try WorkerHandle(index: $0, context: context, mesh: mesh)
+      try WorkerHandle(index: $0, context: context, mesh: snapshot)
     }
     publisher.workers = workers
     let readiness = Readiness(logger: logger)
@@ -65,7 +70,35 @@ final class Daemon {
       control.stop()
       return
     }
-    meshSource.start()
+    meshFile?.start()
+    guard let discovery = configuration.discovery, let controlPlane else { return serve() }
+    // Pods are served once the mesh is known: before that, policies would be missing (lifecycle.md §2).
+    ServiceNotifier.status("not ready: state manager")
+    controlPlane.follow(
+      discovery, on: control, logger: Logger(label: "ztunnel::xds"),
+      apply: { [unowned self] in await enforce($0) }, ready: { [unowned self] in received() })
+  }
+
+  /// Returns when every worker decides by the changed mesh: then it may be said that the changes are in force.
+  private func enforce(_ changes: [MeshChange]) async {
+    mesh.apply(changes)
+    for worker in workers { await worker.run { _ in } }
+  }
+
+  /// The control plane has told everything once.
+  private func received() {
+    let snapshot = mesh.snapshot
+    logger.info(
+      "mesh received",
+      metadata: [
+        "workloads": "\(snapshot.workloadCount)", "services": "\(snapshot.serviceCount)",
+        "policies": "\(snapshot.policyCount)",
+      ])
+    serve()
+  }
+
+  private func serve() {
+    guard !stopping else { return }
     control.spawn { [client] in await client.run() }
   }
 
@@ -88,7 +121,8 @@ final class Daemon {
       metadata: ["signal": "\(signal)", "deadline": "\(configuration.terminationDeadline)"])
     ServiceNotifier.stopping()
     client.stop()
-    meshSource.stop()
+    meshFile?.stop()
+    controlPlane?.stop()
     control.spawn { [self] in
       await pods.shutDown()
       logger.info("stopped")

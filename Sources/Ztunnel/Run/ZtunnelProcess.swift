@@ -36,14 +36,27 @@ public struct ZtunnelProcess {
     }
     logger.info("limits", metadata: ["descriptors": "\(ProcessLimits.raiseDescriptorLimit())"])
     try ProcessLimits.checkCapabilities(mark: configuration.packetMark)
-    let authority = try LocalAuthority(
-      directory: configuration.localCAPath ?? "", lifetime: configuration.certificateTTL)
+    for name in configuration.discovery?.node.skippedVariables ?? [] {
+      logger.warning("not sent to the control plane: the value is no JSON", metadata: ["variable": "\(name)"])
+    }
+    let isAlone = configuration.discovery == nil && configuration.authority == nil
+    let controlPlane = isAlone ? nil : try ControlPlane()
     let control = try EventLoop(name: "ztunnel-control")
     let daemon = try Daemon(
-      configuration: configuration, certificates: CertificateStore(authority: authority), log: log,
-      socketPath: try UnixSocketPath(configuration.zdsSocketPath), control: control)
+      configuration: configuration, certificates: CertificateStore(authority: try authority(controlPlane)),
+      controlPlane: controlPlane, log: log, socketPath: try UnixSocketPath(configuration.zdsSocketPath),
+      control: control)
     control.spawn { daemon.start() }
     control.runHere()
     daemon.stopWorkers()
+    controlPlane?.end()
+  }
+
+  /// A directory of this machine where there is one, else the control plane.
+  private func authority(_ controlPlane: ControlPlane?) throws -> any CertificateAuthority {
+    if let endpoint = configuration.authority, let controlPlane {
+      return controlPlane.authority(endpoint, lifetime: configuration.certificateTTL)
+    }
+    return try LocalAuthority(directory: configuration.localCAPath ?? "", lifetime: configuration.certificateTTL)
   }
 }

@@ -1,0 +1,108 @@
+import GRPC
+import IstioAPI
+import Linux
+import Logging
+import Mesh
+
+/// Keeps a stream to the control plane, for ever. Belongs to its channel's loop.
+public final class DeltaClient {
+  /// Makes changes and returns when they are in force.
+  public typealias Apply = ([MeshChange]) async -> Void
+
+  private let channel: GRPCChannel
+  private let loop: EventLoop
+  private let logger: Logger
+  private let apply: Apply
+  private let ready: () -> Void
+  private var subscription: DeltaSubscription
+  private var call: GRPCCall?
+  private var isStopped = false
+
+  static let method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+
+  /// `ready` is called once, when each type was processed.
+  public init(
+    channel: GRPCChannel, node: NodeDescription, loop: EventLoop, logger: Logger, apply: @escaping Apply,
+    ready: @escaping () -> Void
+  ) {
+    self.channel = channel
+    self.loop = loop
+    self.logger = logger
+    self.apply = apply
+    self.ready = ready
+    subscription = DeltaSubscription(node: node)
+  }
+
+  /// Runs until ``stop()``: streams one after the other, with pauses.
+  public func run() async {
+    var backoff = StreamBackoff()
+    var number = 0
+    while !isStopped {
+      number += 1
+      let start = ContinuousClock.now
+      let end = await stream(number)
+      call = nil
+      if isStopped { return }
+      let pause = backoff.pause(after: start.duration(to: .now), random: Double.random(in: 0..<1))
+      logger.warning(
+        "the control plane's stream ended; what is known stays in force",
+        metadata: ["id": "\(number)", "error": "\(end)", "retry_in": "\(pause)"])
+      await loop.sleep(for: pause)
+    }
+  }
+
+  /// Ends the stream and makes no other.
+  public func stop() {
+    isStopped = true
+    call?.cancel()
+    channel.close()
+  }
+
+  /// One stream from beginning to end.
+  private func stream(_ number: Int) async -> GRPCStatus {
+    do throws(GRPCStatus) {
+      let call = try await channel.call(Self.method)
+      self.call = call
+      if isStopped { call.cancel() }
+      logger.info(
+        "connected to the control plane", metadata: ["id": "\(number)", "address": "\(channel.endpoint.target)"])
+      await perform(subscription.receive(.opened), on: call)
+      while let message = try await call.receive() {
+        let response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
+        do { response = try .init(serializedBytes: message) } catch {
+          call.cancel()
+          return GRPCStatus(.internalError, "the control plane sent a response that cannot be decoded")
+        }
+        logger.debug(
+          "response",
+          metadata: [
+            "type": "\(response.typeURL)", "resources": "\(response.resources.count)",
+            "removed": "\(response.removedResources.count)", "bytes": "\(message.count)",
+          ])
+        await perform(subscription.receive(.received(response)), on: call)
+      }
+      return GRPCStatus(.ok, "the control plane ended the stream")
+    } catch {
+      return error
+    }
+  }
+
+  private func perform(_ actions: [DeltaSubscription.Action], on call: GRPCCall) async {
+    for action in actions {
+      switch action {
+      case .send(let request):
+        // Fails only for text that is not UTF-8, which a string cannot hold.
+        guard let bytes: [UInt8] = try? request.serializedBytes() else { continue }
+        call.send(bytes)
+      case .apply(let changes): await apply(changes)
+      case .report(let type, let name, let reason):
+        logger.warning(
+          "resource rejected; the last good version of it stays, and a policy without one denies",
+          metadata: ["type": "\(type.name)", "name": "\(name)", "error": "\(reason)"])
+      case .reportUnknownType(let url):
+        logger.warning("response of a type that was not subscribed to", metadata: ["type": "\(url)"])
+      case .ready: ready()
+      }
+    }
+  }
+}

@@ -1,0 +1,102 @@
+import Mesh
+import Vocabulary
+
+/// The choice of where one connection goes, and of where else when that fails.
+struct UpstreamChoice {
+  let destination: SocketAddress
+  let sourceIP: IPAddress
+  /// Upstreams chosen so far.
+  private(set) var count: UInt8 = 0
+  private var excluded: Set<String> = []
+  /// Addresses of host names that were tried.
+  private var tried: Set<IPAddress> = []
+  /// The host name chosen last has addresses that were not tried.
+  private var hasOtherAddress = false
+
+  /// Names without address that one choice passes over; each may take its time.
+  private static let mostNames = 3
+
+  init(destination: SocketAddress, sourceIP: IPAddress) {
+    self.destination = destination
+    self.sourceIP = sourceIP
+  }
+
+  /// Asks the mesh, and the name servers where the mesh has only a host name; an endpoint whose name has no address is
+  /// passed over when there are others. Throws ``ProxyError``.
+  mutating func next(_ pod: PodWorker, _ source: Workload) async throws(ProxyError) -> Upstream {
+    hasOtherAddress = false
+    var failure: ProxyError?
+    for _ in 0..<Self.mostNames {
+      let decision = pod.mesh.route(
+        from: source, sourceIP: sourceIP(for: source), to: destination, excluding: excluded, using: &pod.worker.random)
+      guard case .needsResolution(let resolution) = decision else {
+        if let failure, case .refused = decision { throw failure }
+        let upstream = try Self.upstream(decision)
+        count += 1
+        return upstream
+      }
+      do throws(ProxyError) {
+        let ip = try await resolve(resolution, pod)
+        let upstream = try Self.upstream(resolution.completed(with: ip))
+        count += 1
+        return upstream
+      } catch {
+        excluded.insert(resolution.workload.uid)
+        failure = failure ?? error
+      }
+    }
+    throw failure ?? .route(.noHealthyUpstream(destination))
+  }
+
+  /// Another upstream when `failed` is to blame for `error` and there is one, else nil.
+  mutating func another(than failed: Upstream, after error: ProxyError, _ pod: PodWorker, _ source: Workload)
+    async -> Upstream?
+  {
+    if hasOtherAddress, case .some = failed.endpoints(toBlameFor: error).first { return try? await next(pod, source) }
+    for uid in failed.endpoints(toBlameFor: error) {
+      excluded.insert(uid)
+      if let other = try? await next(pod, source) { return other }
+    }
+    return nil
+  }
+
+  /// A client of the pod's own SOCKS port comes from loopback, and is the pod all the same.
+  private func sourceIP(for source: Workload) -> IPAddress {
+    guard sourceIP.isLoopback else { return sourceIP }
+    return source.addresses.first { $0.family == destination.ip.family } ?? source.addresses.first ?? sourceIP
+  }
+
+  private mutating func resolve(_ resolution: NameResolution, _ pod: PodWorker) async throws(ProxyError) -> IPAddress {
+    let addresses: [IPAddress]
+    do throws(ResolutionError) {
+      addresses = try await pod.worker.context.names.addresses(of: resolution.hostname, on: pod.loop)
+    } catch { throw .unresolved(resolution.refusal, error) }
+    let fresh = addresses.filter { !tried.contains($0) }
+    guard
+      let ip = Self.pick(from: fresh.isEmpty ? addresses : fresh, resolution.preferredFamily, using: &pod.worker.random)
+    else { throw .unresolved(resolution.refusal, .notFound) }
+    tried.insert(ip)
+    hasOtherAddress = fresh.count > 1
+    return ip
+  }
+
+  /// Any address of `family`, else any address (services.md §5.1).
+  static func pick(
+    from addresses: [IPAddress], _ family: IPAddress.Family, using random: inout some RandomNumberGenerator
+  ) -> IPAddress? {
+    let preferred = addresses.filter { $0.family == family }
+    return (preferred.isEmpty ? addresses : preferred).randomElement(using: &random)
+  }
+
+  private static func upstream(_ decision: OutboundDecision) throws(ProxyError) -> Upstream {
+    switch decision {
+    case .passthrough(let address, let service): return .plain(address, nil, service)
+    case .plain(let route): return .plain(route.destination, route.workload, route.service)
+    case .tunnel(let route): return .tunnel(route)
+    case .doubleTunnel(let route): return .doubleTunnel(route)
+    // A route is completed with an address, so that nothing is left to resolve.
+    case .needsResolution(let resolution): throw .unresolved(resolution.refusal, .notFound)
+    case .refused(let refusal): throw .route(refusal)
+    }
+  }
+}

@@ -1,0 +1,95 @@
+import Glibc
+import Synchronization
+
+/// A few threads for lookups, which block for as long as a name server makes them. Made when needed; they stay.
+final class LookupThreads: Sendable {
+  private struct Job {
+    let perform: @Sendable () -> Void
+    let refuse: @Sendable () -> Void
+  }
+
+  private struct State {
+    var jobs: [Job] = []
+    var threads = 0
+    var idle = 0
+  }
+
+  private let mostThreads: Int
+  private let mostWaiting: Int
+  private let state = Mutex(State())
+  private let wake = Semaphore()
+
+  init(mostThreads: Int, mostWaiting: Int) {
+    self.mostThreads = mostThreads
+    self.mostWaiting = mostWaiting
+  }
+
+  /// Has a thread call `perform` some time from now; or calls `refuse`, when too many jobs wait already or the system
+  /// has no thread. Never both. From any thread.
+  func run(_ perform: @escaping @Sendable () -> Void, orRefuse refuse: @escaping @Sendable () -> Void) {
+    let (isTaken, needsThread) = state.withLock { state in
+      guard state.jobs.count < mostWaiting else { return (false, false) }
+      state.jobs.append(Job(perform: perform, refuse: refuse))
+      guard state.jobs.count > state.idle, state.threads < mostThreads else { return (true, false) }
+      state.threads += 1
+      return (true, true)
+    }
+    guard isTaken else { return refuse() }
+    if needsThread, !startThread() {
+      // A thread that exists takes the job; without any, nobody would.
+      let orphans = state.withLock { state in
+        state.threads -= 1
+        guard state.threads == 0 else { return [Job]() }
+        defer { state.jobs = [] }
+        return state.jobs
+      }
+      for job in orphans { job.refuse() }
+    }
+    wake.signal()
+  }
+
+  private func startThread() -> Bool {
+    var thread = pthread_t()
+    let retained = Unmanaged.passRetained(self)
+    let status = pthread_create(
+      &thread, nil,
+      { argument in
+        guard let argument else { return nil }
+        Unmanaged<LookupThreads>.fromOpaque(argument).takeRetainedValue().work()
+        return nil
+      }, retained.toOpaque())
+    guard status == 0 else {
+      retained.release()
+      return false
+    }
+    pthread_detach(thread)
+    return true
+  }
+
+  private func work() {
+    while true {
+      state.withLock { $0.idle += 1 }
+      wake.wait()
+      let job = state.withLock { state in
+        state.idle -= 1
+        return state.jobs.isEmpty ? nil : state.jobs.removeFirst()
+      }
+      job?.perform()
+    }
+  }
+}
+
+/// A POSIX semaphore at a fixed address.
+private final class Semaphore: @unchecked Sendable {
+  // @unchecked: sem_t is made to be shared between threads; the pointer never changes.
+  private let storage = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+
+  init() { sem_init(storage, 0, 0) }
+  deinit {
+    sem_destroy(storage)
+    storage.deallocate()
+  }
+
+  func signal() { sem_post(storage) }
+  func wait() { while sem_wait(storage) != 0 && errno == EINTR {} }
+}

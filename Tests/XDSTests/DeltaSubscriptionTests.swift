@@ -1,0 +1,186 @@
+import GRPC
+import IstioAPI
+import Mesh
+import Testing
+import Vocabulary
+
+@testable import XDS
+
+@Suite("Delta subscription")
+struct DeltaSubscriptionTests {
+  private func subscription() -> DeltaSubscription {
+    DeltaSubscription(
+      node: NodeDescription(environment: [
+        "POD_NAME": "zt", "POD_NAMESPACE": "istio-system", "INSTANCE_IP": "10.0.0.1", "NODE_NAME": "a",
+      ]))
+  }
+
+  @Test("a first stream subscribes to everything of both types, addresses first, and says who asks")
+  func first() {
+    var subscription = subscription()
+    let requests = subscription.receive(.opened).requests
+    #expect(requests.map(\.typeURL) == ResourceType.allCases.map(\.rawValue))
+    for request in requests {
+      #expect(request.node.id == "ztunnel~10.0.0.1~zt.istio-system~istio-system.svc.cluster.local")
+      #expect(request.resourceNamesSubscribe.isEmpty && request.resourceNamesUnsubscribe.isEmpty)
+      #expect(request.initialResourceVersions.isEmpty && request.responseNonce.isEmpty)
+    }
+  }
+
+  @Test("a response is applied and then acknowledged by its nonce, without node or names")
+  func acknowledged() throws {
+    var subscription = subscription()
+    let actions = subscription.receive(
+      .received(response(.address, [resource("u", try workload("u"))], removed: ["old"], nonce: "7")))
+    #expect(actions.count == 2)
+    #expect(actions.changes == [.upsertWorkload(try record("u")), .removeAddress(name: "old")])
+    let answer = try #require(actions.requests.first)
+    #expect(actions.last == .send(answer), "an answer says that the changes are made")
+    #expect(answer.responseNonce == "7" && answer.typeURL == ResourceType.address.rawValue)
+    #expect(!answer.hasErrorDetail && !answer.hasNode && answer.resourceNamesSubscribe.isEmpty)
+  }
+
+  @Test("a bad resource is refused by name with its reason, and the good ones beside it are taken")
+  func refused() throws {
+    var subscription = subscription()
+    let bad = try workload("bad") { $0.addresses = [.init([1, 2, 3])] }
+    let actions = subscription.receive(
+      .received(response(.address, [resource("bad", bad), resource("u", try workload("u"))])))
+    #expect(actions.changes == [.upsertWorkload(try record("u"))])
+    #expect(actions.reports == ["bad"])
+    let detail = try #require(actions.requests.first).errorDetail
+    #expect(detail.message == "bad: addresses: an address has 4 or 16 bytes, not 3")
+    #expect(detail.code == 3)
+  }
+
+  @Test("a reconnect names what is held with its version, and not what was refused or removed")
+  func reconnect() throws {
+    var subscription = subscription()
+    _ = subscription.receive(
+      .received(
+        response(
+          .address,
+          [
+            resource("u", try workload("u"), version: "a"), resource("v", try workload("v"), version: "b"),
+            resource("bad", [0xff], version: "c"),
+          ])))
+    _ = subscription.receive(.received(response(.address, [resource("u", [0xff], version: "z")], removed: ["v"])))
+    let requests = subscription.receive(.opened).requests
+    #expect(requests.first?.initialResourceVersions == ["u": "a"], "a refused update leaves the version before it")
+    #expect(requests.last?.initialResourceVersions == [:])
+  }
+
+  @Test("ready when each type was processed once, be it with refusals")
+  func ready() throws {
+    var subscription = subscription()
+    #expect(!subscription.receive(.received(response(.address, [resource("bad", [0xff])]))).contains(.ready))
+    #expect(subscription.receive(.received(response(.authorization))).contains(.ready))
+    #expect(!subscription.receive(.received(response(.authorization))).contains(.ready), "once")
+  }
+
+  @Test("a type that nobody asked for is refused")
+  func unknownType() {
+    var subscription = subscription()
+    var response = Response()
+    response.typeURL = "type.googleapis.com/other"
+    response.nonce = "9"
+    let actions = subscription.receive(.received(response))
+    #expect(actions.first == .reportUnknownType("type.googleapis.com/other"))
+    #expect(actions.requests.first?.hasErrorDetail == true)
+    #expect(actions.requests.first?.responseNonce == "9")
+  }
+
+  @Test("a resource without content is refused")
+  func empty() {
+    var subscription = subscription()
+    var nothing = Envoy_Service_Discovery_V3_Resource()
+    nothing.name = "u"
+    let actions = subscription.receive(.received(response(.address, [nothing])))
+    #expect(actions.requests.first?.errorDetail.message == "u: the resource cannot be decoded")
+  }
+
+  @Test("a name both updated and removed ends removed")
+  func updatedAndRemoved() throws {
+    var subscription = subscription()
+    let actions = subscription.receive(
+      .received(response(.address, [resource("u", try workload("u"))], removed: ["u"])))
+    #expect(actions.changes.last == .removeAddress(name: "u"))
+    #expect(subscription.count(of: .address) == 0)
+  }
+
+  // MARK: Policies that are not understood
+
+  private func denies(_ policy: AuthorizationPolicy, in snapshot: MeshSnapshot) throws -> Bool {
+    var record = Workload.Record(uid: "u")
+    record.namespace = "ns"
+    let applied = snapshot.applying([.upsertPolicy(policy)]).snapshot
+    let connection = ConnectionAttributes(
+      sourceIP: .loopback(.v4), destination: SocketAddress(.loopback(.v4), 80))
+    return !applied.evaluate(connection, destination: Workload(record)).isAllowed
+  }
+
+  @Test("a new policy that cannot be understood denies, until a good one or its removal comes")
+  func newPolicyDenies() throws {
+    var subscription = subscription()
+    let bad = try policy("p") {
+      $0.scope = .namespace
+      $0.action = .deny
+      $0.rules = [.with { $0.clauses = [.with { $0.matches = [.with { $0.sourceIps = [.init()] }] }] }]
+    }
+    var actions = subscription.receive(.received(response(.authorization, [resource("ns/p", bad)])))
+    guard case .upsertPolicy(let standIn) = actions.changes.first else {
+      Issue.record("nothing stands in for the policy")
+      return
+    }
+    #expect(standIn.key == "ns/p")
+    #expect(try denies(standIn, in: MeshSnapshot()))
+    #expect(actions.requests.first?.hasErrorDetail == true)
+    #expect(subscription.receive(.opened).requests.last?.initialResourceVersions == ["ns/p": ""])
+    actions = subscription.receive(.received(response(.authorization, [], removed: ["ns/p"])))
+    #expect(actions.changes == [.removePolicy(key: "ns/p")])
+  }
+
+  @Test("an update of a policy that cannot be understood leaves the good one in force")
+  func lastGoodPolicy() throws {
+    var subscription = subscription()
+    _ = subscription.receive(.received(response(.authorization, [resource("ns/p", try policy("p"))])))
+    let actions = subscription.receive(.received(response(.authorization, [resource("ns/p", [0xff])])))
+    #expect(actions.changes.isEmpty)
+    #expect(actions.reports == ["ns/p"])
+  }
+
+  @Test("bytes that are no policy at all close the namespace that they are named for")
+  func garbagePolicy() throws {
+    let standIn = try #require(PolicyStandIn.policy(name: "ns/p", bytes: [0xff]))
+    #expect(standIn.scope == .namespace)
+    #expect(try denies(standIn, in: MeshSnapshot()))
+  }
+
+  @Test("an ALLOW policy that is not understood allows nobody by itself")
+  func allowPolicy() throws {
+    let bytes = try policy("p") {
+      $0.scope = .global
+      $0.rules = [.with { $0.clauses = [.with { $0.matches = [.with { $0.destinationPorts = [70000] }] }] }]
+    }
+    let standIn = try #require(PolicyStandIn.policy(name: "ns/p", bytes: bytes))
+    #expect(standIn.action == .allow && standIn.scope == .global)
+    #expect(try denies(standIn, in: MeshSnapshot()))
+  }
+
+  @Test("a policy that only reports denies nothing when it is not understood")
+  func dryRunPolicy() throws {
+    let bytes = try policy("p") {
+      $0.dryRun = true
+      $0.scope = .UNRECOGNIZED(9)
+    }
+    #expect(PolicyStandIn.policy(name: "ns/p", bytes: bytes) == nil)
+  }
+
+  private func record(_ uid: String) throws -> Workload.Record {
+    var record = Workload.Record(uid: uid)
+    record.name = "w"
+    record.namespace = "ns"
+    (record.trustDomain, record.serviceAccount, record.clusterID) = ("", "", "")
+    return record
+  }
+}

@@ -1,0 +1,169 @@
+import Glibc
+import Linux
+import Synchronization
+import TestSupport
+import Testing
+import Vocabulary
+
+@testable import Ztunnel
+
+/// A resolver that answers when the test says so.
+private final class HeldResolver: HostnameResolver {
+  private struct State {
+    var asked: [String] = []
+    var completions: [@Sendable (Resolution) -> Void] = []
+  }
+
+  private let state = Mutex(State())
+
+  func lookUp(_ hostname: String, _ completion: @escaping @Sendable (Resolution) -> Void) {
+    state.withLock {
+      $0.asked.append(hostname)
+      $0.completions.append(completion)
+    }
+  }
+
+  var asked: [String] { state.withLock { $0.asked } }
+
+  func answer(_ resolution: Resolution) {
+    let completions = state.withLock { state in
+      defer { state.completions = [] }
+      return state.completions
+    }
+    for completion in completions { completion(resolution) }
+  }
+}
+
+@Suite("Names of workloads")
+struct NameServiceTests {
+  private let address = IPAddress.v4(0x0a000001)
+
+  private func onLoop<Value: Sendable>(_ body: @escaping @Sendable (EventLoop) async -> Value) async throws -> Value {
+    let loop = try EventLoop(name: "test")
+    try loop.start()
+    defer {
+      loop.stop()
+      loop.join()
+    }
+    return await withCheckedContinuation { continuation in
+      loop.spawn { continuation.resume(returning: await body(loop)) }
+    }
+  }
+
+  private func look(
+    up name: String, _ names: NameService, _ loop: EventLoop, within limit: Duration = .seconds(5)
+  ) async -> Resolution {
+    do throws(ResolutionError) { return .success(try await names.addresses(of: name, on: loop, within: limit)) } catch {
+      return .failure(error)
+    }
+  }
+
+  @Test("are asked for once, however many connections wait, whatever their case, and then remembered")
+  func coalesced() async throws {
+    let resolver = HeldResolver()
+    let names = NameService(resolver)
+    let expected = Resolution.success([address])
+    try await onLoop { loop in
+      var results: [Resolution] = []
+      for name in ["db.example", "DB.example", "db.example"] {
+        loop.spawn { results.append(await look(up: name, names, loop)) }
+      }
+      await loop.sleep(for: .milliseconds(20))
+      #expect(resolver.asked == ["db.example"])
+      // From another thread, as lookups are.
+      await Task.detached { resolver.answer(expected) }.value
+      while results.count < 3 { await loop.sleep(for: .milliseconds(1)) }
+      #expect(results == [expected, expected, expected])
+      #expect(await look(up: "db.example", names, loop) == expected)
+      #expect(resolver.asked.count == 1)
+    }
+  }
+
+  @Test("that get no answer fail at the deadline; a late answer still serves the next connection")
+  func deadline() async throws {
+    let resolver = HeldResolver()
+    let names = NameService(resolver)
+    let expected = Resolution.success([address])
+    try await onLoop { loop in
+      let begin = ContinuousClock.now
+      #expect(
+        await look(up: "slow.example", names, loop, within: .milliseconds(50)) == .failure(.timeout(seconds: 0)))
+      #expect(.now - begin < .seconds(2))
+      resolver.answer(expected)
+      #expect(await look(up: "slow.example", names, loop) == expected)
+      #expect(resolver.asked.count == 1)
+    }
+  }
+
+  @Test("that do not exist are not asked for again at once")
+  func negative() async throws {
+    let resolver = HeldResolver()
+    let names = NameService(resolver)
+    try await onLoop { loop in
+      loop.spawn { _ = await look(up: "none.example", names, loop) }
+      await loop.sleep(for: .milliseconds(10))
+      resolver.answer(.failure(.notFound))
+      #expect(await look(up: "none.example", names, loop) == .failure(.notFound))
+      #expect(resolver.asked.count == 1)
+    }
+  }
+
+  @Test("are found by the system, off the loop's thread")
+  func system() async throws {
+    let names = NameService(SystemResolver(ipv6Enabled: true))
+    let found = try await onLoop { loop in await look(up: "localhost", names, loop) }
+    #expect(try found.get().allSatisfy(\.isLoopback))
+    let literal = try await onLoop { loop in await look(up: "192.0.2.7", names, loop) }
+    #expect(literal == .success([.v4(0xc000_0207)]))
+  }
+
+  @Test("of one family only, where IPv6 is switched off")
+  func family() {
+    let found = SystemResolver.addresses(of: "localhost", AF_INET)
+    #expect(found == .success([.loopback(.v4)]))
+    #expect(SystemResolver.addresses(of: "fd00::1", AF_INET) == .failure(.notFound))
+  }
+
+  @Test("are chosen in the client's family at random, in the other when there is none")
+  func choice() {
+    var random = FastRandom()
+    let six = IPAddress.v6(0xfd00_0000_0000_0000, 1)
+    let others = [IPAddress.v4(1), .v4(2), six]
+    var seen: Set<IPAddress> = []
+    for _ in 0..<200 {
+      if let picked = UpstreamChoice.pick(from: others, .v4, using: &random) { seen.insert(picked) }
+    }
+    #expect(seen == [.v4(1), .v4(2)])
+    #expect(UpstreamChoice.pick(from: others, .v6, using: &random) == six)
+    #expect(UpstreamChoice.pick(from: [.v4(1)], .v6, using: &random) == .v4(1))
+    #expect(UpstreamChoice.pick(from: [], .v6, using: &random) == nil)
+  }
+
+  @Test("wait for a bounded number of threads, and are refused when too many wait")
+  func threads() {
+    struct Seen: Equatable { var running = 0, finished = 0, refused = 0 }
+    let seen = Mutex(Seen())
+    let isOpen = Mutex(false)
+    let threads = LookupThreads(mostThreads: 2, mostWaiting: 3)
+    for index in 1...2 {
+      threads.run {
+        seen.withLock { $0.running += 1 }
+        _ = eventually(within: .seconds(10)) { isOpen.withLock { $0 } }
+        seen.withLock { $0.finished += 1 }
+      } orRefuse: {
+        seen.withLock { $0.refused += 1 }
+      }
+      #expect(eventually(within: .seconds(5)) { seen.withLock { $0.running } == index })
+    }
+    for _ in 0..<5 {
+      threads.run {
+        seen.withLock { $0.finished += 1 }
+      } orRefuse: {
+        seen.withLock { $0.refused += 1 }
+      }
+    }
+    #expect(seen.withLock { $0 } == Seen(running: 2, finished: 0, refused: 2))
+    isOpen.withLock { $0 = true }
+    #expect(eventually(within: .seconds(5)) { seen.withLock { $0.finished } == 5 })
+  }
+}
