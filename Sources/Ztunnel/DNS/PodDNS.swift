@@ -14,6 +14,7 @@ final class PodDNS {
   private let log: DNSQueryLog
   private let upstream: UpstreamContext
   private let mostQueries: Int
+  private let mostQueriesOfWorker: Int
   private var watches: [Watch] = []
   private var listeners: [DatagramListener] = []
   private var exchanges: [ObjectIdentifier: any UpstreamExchange] = [:]
@@ -24,6 +25,9 @@ final class PodDNS {
 
   /// Queries of one pod that may wait at once, for the pod's record or for upstream, shared out among the workers.
   private static let mostQueriesOfPod = 512
+  /// Queries of all pods that may be under way upstream at once, shared out likewise: each has up to two sockets, and
+  /// the process's descriptors are for connections above all.
+  private static let mostQueriesOfProcess = 4096
   /// TCP connections of one pod on one worker.
   private static let mostConnections = 128
   /// Datagrams taken in one turn, so that workers share a burst.
@@ -38,6 +42,7 @@ final class PodDNS {
     upstream = UpstreamContext(
       loop: worker.loop, namespace: pod.namespace, mark: configuration.packetMark, nameServers: NameServers())
     mostQueries = max(32, Self.mostQueriesOfPod / configuration.workerThreads)
+    mostQueriesOfWorker = max(32, Self.mostQueriesOfProcess / configuration.workerThreads)
   }
 
   // MARK: Life
@@ -135,7 +140,7 @@ final class PodDNS {
         return answer(query, for: client, over: transport, reply)
       }
       guard isRoom else {
-        return conclude(.failure(.tooManyQueries(limit: mostQueries)), message, query, transport, reply)
+        return conclude(.failure(.tooManyQueries), message, query, transport, reply)
       }
       guard !isStopped else { return reply(nil) }
       waiting += 1
@@ -168,30 +173,42 @@ final class PodDNS {
 
   // MARK: Upstream
 
-  private var isRoom: Bool { waiting + exchanges.count < mostQueries }
+  private var isRoom: Bool {
+    waiting + exchanges.count < mostQueries && worker.forwardedQueries < mostQueriesOfWorker
+  }
+
+  private func begin(_ exchange: any UpstreamExchange) {
+    exchanges[ObjectIdentifier(exchange)] = exchange
+    worker.forwardedQueries += 1
+  }
+
+  private func end(_ exchange: any UpstreamExchange) {
+    exchanges[ObjectIdentifier(exchange)] = nil
+    worker.forwardedQueries -= 1
+  }
 
   private func forward(
     _ message: [UInt8], _ query: Query?, over transport: Transport, _ reply: @escaping ([UInt8]?) -> Void
   ) {
     guard isRoom else {
-      return conclude(.failure(.tooManyQueries(limit: mostQueries)), message, query, transport, reply)
+      return conclude(.failure(.tooManyQueries), message, query, transport, reply)
     }
     guard !isStopped else { return reply(nil) }
     switch transport {
     case .datagrams:
       let exchange = UpstreamDatagrams(message, query?.question, upstream, scratch: worker.scratch)
-      exchanges[ObjectIdentifier(exchange)] = exchange
+      begin(exchange)
       exchange.start { [self] result in
-        exchanges[ObjectIdentifier(exchange)] = nil
+        end(exchange)
         conclude(result, message, query, transport, reply)
         settle()
       }
     case .stream:
       let exchange = UpstreamStream(message, query?.question, upstream, scratch: worker.scratch)
-      exchanges[ObjectIdentifier(exchange)] = exchange
+      begin(exchange)
       worker.loop.spawn { [self] in
         let result = await exchange.run()
-        exchanges[ObjectIdentifier(exchange)] = nil
+        end(exchange)
         conclude(result, message, query, transport, reply)
         settle()
       }

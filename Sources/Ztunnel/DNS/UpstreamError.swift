@@ -7,7 +7,7 @@ enum UpstreamError: CodedError, Equatable {
   case timeout(Duration)
   case unreachable(SystemError)
   case namespace(String)
-  case tooManyQueries(limit: Int)
+  case tooManyQueries
   /// The pod's proxy ends.
   case stopped
 
@@ -28,7 +28,7 @@ enum UpstreamError: CodedError, Equatable {
     case .timeout(let limit): "no server answered within \(limit)"
     case .unreachable(let error): error.summary
     case .namespace(let text): text
-    case .tooManyQueries(let limit): "\(limit) queries of this pod wait for an answer already"
+    case .tooManyQueries: "too many queries of this pod, or of all, wait for an answer already"
     case .stopped: "the pod is no longer served"
     }
   }

@@ -43,7 +43,9 @@ enum PodListeners {
   {
     var sockets = PodSockets(listeners: [])
     for role in ListenerRole.everyPod { sockets.listeners.append(try open(role, in: namespace, configuration, logger)) }
-    if configuration.socks5Enabled { sockets.listeners.append(try open(.socks, in: namespace, configuration, logger)) }
+    if configuration.socks5Enabled {
+      sockets.listeners.append(try open(.socks, in: namespace, configuration, logger))
+    }
     if let dnsProxy = configuration.dnsProxy {
       try DNSSockets.open(dnsProxy, in: namespace, configuration, into: &sockets)
     }

@@ -10,10 +10,10 @@ enum ListenerRole: UInt16, Sendable {
   case passthrough = 15006
   /// HBONE tunnels to the pod.
   case hbone = 15008
-  /// SOCKS5 clients of the pod, on loopback only.
-  case socks = 15080
   /// DNS queries of the pod over TCP, where the DNS proxy is on.
   case dns = 15053
+  /// SOCKS5 clients of the pod, on loopback only.
+  case socks = 15080
 
   /// What every pod is served on, at any address.
   static let everyPod: [ListenerRole] = [.outbound, .passthrough, .hbone]

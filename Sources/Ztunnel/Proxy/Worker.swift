@@ -41,6 +41,8 @@ final class Worker {
   let serverSettings: HTTP2Settings
   let clientSettings: HTTP2Settings
   private(set) var mesh: MeshSnapshot
+  /// DNS queries of all pods that wait for an answer from upstream.
+  var forwardedQueries = 0
   private var pods: [ProxyID: PodWorker] = [:]
   /// Those whose last connections run on; policy still holds for them.
   private var leaving: [ProxyID: PodWorker] = [:]
