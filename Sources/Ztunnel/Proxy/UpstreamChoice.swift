@@ -49,8 +49,9 @@ struct UpstreamChoice {
   mutating func another(than failed: Upstream, after error: ProxyError, _ pod: PodWorker, _ source: Workload)
     async -> Upstream?
   {
-    if addresses.hasOther, case .some = failed.endpoints(toBlameFor: error).first { return try? await next(pod, source) }
-    for uid in failed.endpoints(toBlameFor: error) {
+    let blamed = failed.endpoints(toBlameFor: error)
+    if addresses.hasOther, !blamed.isEmpty { return try? await next(pod, source) }
+    for uid in blamed {
       excluded.insert(uid)
       if let other = try? await next(pod, source) { return other }
     }
