@@ -421,14 +421,10 @@ public final class HTTP2Connection {
     guard !backlog.isEmpty else { return true }
     switch backlog.withUnsafeBytes({ carrier.write(UnsafeRawBufferPointer(rebasing: $0[backlogStart...])) }) {
     case .taken(let count): backlogStart += count
-    case .broken:
-      close(.io(SystemError("send", EPIPE, subject: "\(peer)")))
-      return false
-    case .failed(let error):
-      close(error)
-      return false
+    case .broken: close(.io(SystemError("send", EPIPE, subject: "\(peer)")))
+    case .failed(let error): close(error)
     }
-    guard backlogStart == backlog.count else { return false }
+    guard closed == nil, backlogStart == backlog.count else { return false }
     backlog = []
     backlogStart = 0
     return true

@@ -66,7 +66,8 @@ struct GatewayTests {
       #expect(out.contains("dst.identity=\"\(scene.server.identity)\""))
       #expect(out.contains("dst.workload=\"server\"") && out.contains("dst.cluster=\"far\""))
       #expect(out.contains("bytes_sent=5 bytes_recv=5") && !out.contains("error="))
-      let outer = try #require(try scene.mesh.left.ztunnel.waitForLine("complete", "inbound", "dst.workload=\"gateway\""))
+      let outer = try #require(
+        try scene.mesh.left.ztunnel.waitForLine("complete", "inbound", "dst.workload=\"gateway\""))
       #expect(outer.contains("src.identity=\"\(scene.client.identity)\""))
       let inner = try #require(try scene.mesh.right.ztunnel.waitForLine("complete", "inbound"))
       #expect(inner.contains("src.identity=\"\(scene.client.identity)\""))

@@ -1,6 +1,7 @@
 import Foundation
-@testable import TestSupport
 import Testing
+
+@testable import TestSupport
 
 extension MeshFixture {
   /// Changes the mesh file by hand, after everything that the fixture itself writes: fields for pods by name, and whole
@@ -13,7 +14,8 @@ extension MeshFixture {
       text = text.replacingOccurrences(of: head, with: head + lines.map { "  \($0)\n" }.joined())
     }
     if !workloads.isEmpty {
-      text = text.replacingOccurrences(of: "\nservices:", with: "\n" + workloads.joined(separator: "\n") + "\nservices:")
+      let entries = "\n" + workloads.joined(separator: "\n")
+      text = text.replacingOccurrences(of: "\nservices:", with: entries + "\nservices:")
     }
     if !services.isEmpty {
       let list = "\nservices:\n" + services.joined(separator: "\n") + "\n"

@@ -129,14 +129,29 @@ struct NameServiceTests {
     var random = FastRandom()
     let six = IPAddress.v6(0xfd00_0000_0000_0000, 1)
     let others = [IPAddress.v4(1), .v4(2), six]
-    var seen: Set<IPAddress> = []
-    for _ in 0..<200 {
-      if let picked = UpstreamChoice.pick(from: others, .v4, using: &random) { seen.insert(picked) }
+    func first(of addresses: [IPAddress], _ family: IPAddress.Family) -> IPAddress? {
+      var choice = AddressChoice()
+      return choice.pick(from: addresses, family, using: &random)
     }
-    #expect(seen == [.v4(1), .v4(2)])
-    #expect(UpstreamChoice.pick(from: others, .v6, using: &random) == six)
-    #expect(UpstreamChoice.pick(from: [.v4(1)], .v6, using: &random) == .v4(1))
-    #expect(UpstreamChoice.pick(from: [], .v6, using: &random) == nil)
+    #expect(Set((0..<200).map { _ in first(of: others, .v4) }) == [.v4(1), .v4(2)])
+    #expect(first(of: others, .v6) == six)
+    #expect(first(of: [.v4(1)], .v6) == .v4(1))
+    #expect(first(of: [], .v6) == nil)
+  }
+
+  @Test("are tried one address after the other, the client's family first, while there are others")
+  func otherAddresses() {
+    var random = FastRandom()
+    let six = IPAddress.v6(0xfd00_0000_0000_0000, 1)
+    let addresses = [six, .v4(1), .v4(2)]
+    var choice = AddressChoice()
+    let first = choice.pick(from: addresses, .v4, using: &random)
+    #expect(choice.hasOther)
+    let second = choice.pick(from: addresses, .v4, using: &random)
+    #expect(Set([first, second]) == [.v4(1), .v4(2)] && choice.hasOther)
+    #expect(choice.pick(from: addresses, .v4, using: &random) == six)
+    #expect(!choice.hasOther)
+    #expect(choice.pick(from: addresses, .v4, using: &random)?.family == .v4, "when all failed, any")
   }
 
   @Test("wait for a bounded number of threads, and are refused when too many wait")

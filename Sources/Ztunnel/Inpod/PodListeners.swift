@@ -68,7 +68,8 @@ enum PodListeners {
         try TCPSocket.setReuseAddress(socket.raw)
       }
       let isTransparent = try makeTransparent(socket, configuration.preservesSource)
-      try TCPSocket.bind(socket.raw, family, to: SocketAddress(role == .socks ? .loopback(family) : .any(family), role.rawValue))
+      let address: IPAddress = role == .socks ? .loopback(family) : .any(family)
+      try TCPSocket.bind(socket.raw, family, to: SocketAddress(address, role.rawValue))
       try TCPSocket.listen(socket.raw, backlog: backlog)
       logger.debug(
         "listener established",

@@ -8,10 +8,7 @@ struct UpstreamChoice {
   /// Upstreams chosen so far.
   private(set) var count: UInt8 = 0
   private var excluded: Set<String> = []
-  /// Addresses of host names that were tried.
-  private var tried: Set<IPAddress> = []
-  /// The host name chosen last has addresses that were not tried.
-  private var hasOtherAddress = false
+  private var addresses = AddressChoice()
 
   /// Names without address that one choice passes over; each may take its time.
   private static let mostNames = 3
@@ -24,7 +21,7 @@ struct UpstreamChoice {
   /// Asks the mesh, and the name servers where the mesh has only a host name; an endpoint whose name has no address is
   /// passed over when there are others. Throws ``ProxyError``.
   mutating func next(_ pod: PodWorker, _ source: Workload) async throws(ProxyError) -> Upstream {
-    hasOtherAddress = false
+    addresses.leaveName()
     var failure: ProxyError?
     for _ in 0..<Self.mostNames {
       let decision = pod.mesh.route(
@@ -52,8 +49,9 @@ struct UpstreamChoice {
   mutating func another(than failed: Upstream, after error: ProxyError, _ pod: PodWorker, _ source: Workload)
     async -> Upstream?
   {
-    if hasOtherAddress, case .some = failed.endpoints(toBlameFor: error).first { return try? await next(pod, source) }
-    for uid in failed.endpoints(toBlameFor: error) {
+    let blamed = failed.endpoints(toBlameFor: error)
+    if addresses.hasOther, !blamed.isEmpty { return try? await next(pod, source) }
+    for uid in blamed {
       excluded.insert(uid)
       if let other = try? await next(pod, source) { return other }
     }
@@ -67,25 +65,14 @@ struct UpstreamChoice {
   }
 
   private mutating func resolve(_ resolution: NameResolution, _ pod: PodWorker) async throws(ProxyError) -> IPAddress {
-    let addresses: [IPAddress]
+    let found: [IPAddress]
     do throws(ResolutionError) {
-      addresses = try await pod.worker.context.names.addresses(of: resolution.hostname, on: pod.loop)
+      found = try await pod.worker.context.names.addresses(of: resolution.hostname, on: pod.loop)
     } catch { throw .unresolved(resolution.refusal, error) }
-    let fresh = addresses.filter { !tried.contains($0) }
-    guard
-      let ip = Self.pick(from: fresh.isEmpty ? addresses : fresh, resolution.preferredFamily, using: &pod.worker.random)
-    else { throw .unresolved(resolution.refusal, .notFound) }
-    tried.insert(ip)
-    hasOtherAddress = fresh.count > 1
+    guard let ip = addresses.pick(from: found, resolution.preferredFamily, using: &pod.worker.random) else {
+      throw .unresolved(resolution.refusal, .notFound)
+    }
     return ip
-  }
-
-  /// Any address of `family`, else any address (services.md §5.1).
-  static func pick(
-    from addresses: [IPAddress], _ family: IPAddress.Family, using random: inout some RandomNumberGenerator
-  ) -> IPAddress? {
-    let preferred = addresses.filter { $0.family == family }
-    return (preferred.isEmpty ? addresses : preferred).randomElement(using: &random)
   }
 
   private static func upstream(_ decision: OutboundDecision) throws(ProxyError) -> Upstream {
