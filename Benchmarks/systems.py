@@ -284,11 +284,14 @@ class Ours(System):
             for pod, ip, node in (
                 ("client", ADDRESSES["client"], "node-a"), ("quiet", ADDRESSES["quiet"], "node-a"),
                 ("server", SERVER, "node-b")))
-        pathlib.Path(world.path("mesh.yaml")).write_text(f"workloads:\n{records}services: []\npolicies: []\n")
+        # In a folder of its own: the file's folder is watched, and logs grow beside it.
+        mesh = pathlib.Path(world.path("mesh"), "mesh.yaml")
+        mesh.parent.mkdir()
+        mesh.write_text(f"workloads:\n{records}services: []\npolicies: []\n")
         for node, pods in (("node-a", ("client", "quiet")), ("node-b", ("server",))):
             socket = self.capture(node, pods)
             environment = {
-                "NODE_NAME": node, "INPOD_UDS": socket, "LOCAL_XDS_PATH": world.path("mesh.yaml"),
+                "NODE_NAME": node, "INPOD_UDS": socket, "LOCAL_XDS_PATH": mesh,
                 "LOCAL_CA_PATH": certificates.authority, "ZTUNNEL_WORKER_THREADS": str(WORKERS),
                 "HTTP2_STREAM_WINDOW_SIZE": str(STREAM_WINDOW), "HTTP2_CONNECTION_WINDOW_SIZE": str(CONNECTION_WINDOW),
                 "HTTP2_FRAME_SIZE": str(FRAME), "POOL_MAX_STREAMS_PER_CONNECTION": str(STREAMS_PER_CONNECTION),

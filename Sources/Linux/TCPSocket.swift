@@ -137,6 +137,12 @@ public enum TCPSocket {
     throw SystemError("connect", errno, subject: "\(address)")
   }
 
+  /// True when a connect that went on in the background is over already, well or badly: on one machine it usually is.
+  public static func isConnectOver(_ raw: CInt) -> Bool {
+    var entry = pollfd(fd: raw, events: Int16(POLLOUT), revents: 0)
+    return poll(&entry, 1, 0) > 0
+  }
+
   /// The error a background operation left on the socket, nil when there is none; reading clears it.
   public static func pendingError(_ raw: CInt) -> CInt? {
     var number: CInt = 0

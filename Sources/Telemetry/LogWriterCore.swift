@@ -8,6 +8,9 @@ import Synchronization
 final class LogWriterCore: Sendable {
   /// Lines handed to the kernel at once (observability.md §1).
   private static let linesPerWrite = 64
+  /// Rest after a write, in milliseconds, in which lines gather. A line that follows a quiet time is written at once;
+  /// under load the thread, and who would have to wake it, are spared a switch for each line.
+  private static let gathering: CInt = 3
 
   private struct State {
     var waiting: [[UInt8]] = []
@@ -91,6 +94,7 @@ final class LogWriterCore: Sendable {
         index = end
       }
       if drops > 0 { _ = writeAll([describeDrops(drops)][...]) }
+      if !state.withLock({ $0.isStopping }) { _ = poll(nil, 0, Self.gathering) }
     }
   }
 

@@ -61,10 +61,12 @@ struct Dialer {
     do throws(SystemError) {
       if try TCPSocket.connect(raw, family, to: target) { return socket }
     } catch { throw .refused(error) }
-    do throws(WaitError) { try await loop.writable(raw, until: .now + Self.limit) } catch {
-      switch error {
-      case .deadlineExceeded: throw .timeout(target)
-      case .system(let error): throw .refused(error)
+    if !TCPSocket.isConnectOver(raw) {
+      do throws(WaitError) { try await loop.writable(raw, until: .now + Self.limit) } catch {
+        switch error {
+        case .deadlineExceeded: throw .timeout(target)
+        case .system(let error): throw .refused(error)
+        }
       }
     }
     if let number = TCPSocket.pendingError(raw) {
