@@ -159,9 +159,9 @@ struct NameServiceTests {
     struct Seen: Equatable { var running = 0, finished = 0, refused = 0 }
     let seen = Mutex(Seen())
     let isOpen = Mutex(false)
-    let threads = LookupThreads(mostThreads: 2, mostWaiting: 3)
+    let threads = BlockingThreads(limit: 2, mostWaiting: 3)
     for index in 1...2 {
-      threads.run {
+      threads.submit {
         seen.withLock { $0.running += 1 }
         _ = eventually(within: .seconds(10)) { isOpen.withLock { $0 } }
         seen.withLock { $0.finished += 1 }
@@ -171,7 +171,7 @@ struct NameServiceTests {
       #expect(eventually(within: .seconds(5)) { seen.withLock { $0.running } == index })
     }
     for _ in 0..<5 {
-      threads.run {
+      threads.submit {
         seen.withLock { $0.finished += 1 }
       } orRefuse: {
         seen.withLock { $0.refused += 1 }

@@ -1,10 +1,11 @@
 import Glibc
+import Linux
 import Vocabulary
 
 /// The system's own lookup: `/etc/hosts`, `/etc/resolv.conf` and what else nsswitch names (services.md §5.1), in the
 /// proxy's own network namespace. It blocks, so it runs on threads of its own.
 struct SystemResolver: HostnameResolver {
-  private let threads = LookupThreads(mostThreads: 8, mostWaiting: 256)
+  private let threads = BlockingThreads(limit: 8, mostWaiting: 256)
   private let asksForIPv6: Bool
 
   /// Addresses taken of one answer; more serve no choice.
@@ -14,7 +15,7 @@ struct SystemResolver: HostnameResolver {
 
   func lookUp(_ hostname: String, _ completion: @escaping @Sendable (Resolution) -> Void) {
     let family = asksForIPv6 ? AF_UNSPEC : AF_INET
-    threads.run {
+    threads.submit {
       completion(Self.addresses(of: hostname, family))
     } orRefuse: {
       completion(.failure(.tooManyLookups))

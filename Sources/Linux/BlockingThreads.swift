@@ -1,8 +1,10 @@
 import Glibc
 import Synchronization
 
-/// A few threads for lookups, which block for as long as a name server makes them. Made when needed; they stay.
-final class LookupThreads: Sendable {
+/// A bounded set of threads for work that blocks: reading files, taking a lock, asking a name server.
+///
+/// Threads are made when needed and stay. Safe to use from anywhere.
+public final class BlockingThreads: Sendable {
   private struct Job {
     let perform: @Sendable () -> Void
     let refuse: @Sendable () -> Void
@@ -14,23 +16,33 @@ final class LookupThreads: Sendable {
     var idle = 0
   }
 
-  private let mostThreads: Int
+  private let limit: Int
   private let mostWaiting: Int
   private let state = Mutex(State())
   private let wake = Semaphore()
 
-  init(mostThreads: Int, mostWaiting: Int) {
-    self.mostThreads = mostThreads
+  /// `limit` bounds the threads, `mostWaiting` the jobs that wait for one.
+  public init(limit: Int, mostWaiting: Int = .max) {
+    self.limit = max(1, limit)
     self.mostWaiting = mostWaiting
   }
 
+  /// Runs `body` on one of the threads; on the caller's, late but not lost, when the system has none left. Rethrows what
+  /// it throws.
+  public func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+    try await withCheckedThrowingContinuation { continuation in
+      let job: @Sendable () -> Void = { continuation.resume(with: Result(catching: body)) }
+      submit(job, orRefuse: job)
+    }
+  }
+
   /// Has a thread call `perform` some time from now; or calls `refuse`, when too many jobs wait already or the system
-  /// has no thread. Never both. From any thread.
-  func run(_ perform: @escaping @Sendable () -> Void, orRefuse refuse: @escaping @Sendable () -> Void) {
+  /// has no thread. Never both.
+  public func submit(_ perform: @escaping @Sendable () -> Void, orRefuse refuse: @escaping @Sendable () -> Void) {
     let (isTaken, needsThread) = state.withLock { state in
       guard state.jobs.count < mostWaiting else { return (false, false) }
       state.jobs.append(Job(perform: perform, refuse: refuse))
-      guard state.jobs.count > state.idle, state.threads < mostThreads else { return (true, false) }
+      guard state.jobs.count > state.idle, state.threads < limit else { return (true, false) }
       state.threads += 1
       return (true, true)
     }
@@ -55,7 +67,7 @@ final class LookupThreads: Sendable {
       &thread, nil,
       { argument in
         guard let argument else { return nil }
-        Unmanaged<LookupThreads>.fromOpaque(argument).takeRetainedValue().work()
+        Unmanaged<BlockingThreads>.fromOpaque(argument).takeRetainedValue().work()
         return nil
       }, retained.toOpaque())
     guard status == 0 else {

@@ -1,9 +1,8 @@
 import Glibc
-import Linux
 import Synchronization
 import Testing
 
-@testable import NodeAgent
+@testable import Linux
 
 /// How many run at once.
 private final class Gauge: Sendable {
