@@ -8,7 +8,6 @@
 #include <linux/nsfs.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 // From <linux/netfilter_ipv4.h> and <linux/netfilter_ipv6/ip6_tables.h>, which cannot be included beside
@@ -90,10 +89,6 @@ int ambient_original_destination_v6(int socket, struct sockaddr_in6 *address) {
 int ambient_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 
 int ambient_fcntl_int(int fd, int command, int argument) { return fcntl(fd, command, argument); }
-
-int ambient_ioctl_int(int fd, unsigned long request, int *value) { return ioctl(fd, request, value); }
-
-int ambient_gettid(void) { return (int)syscall(SYS_gettid); }
 
 void ambient_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 

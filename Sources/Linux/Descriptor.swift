@@ -25,12 +25,6 @@ public struct Descriptor: ~Copyable, Sendable {
   public static func open(_ path: String, _ flags: CInt, mode: mode_t = 0o600) throws(SystemError) -> Descriptor {
     Descriptor(owning: try system("open", path) { ambient_open(path, flags | O_CLOEXEC, mode) })
   }
-
-  /// A second descriptor of the same open file, close-on-exec. Throws ``SystemError``.
-  public borrowing func duplicate() throws(SystemError) -> Descriptor {
-    let raw = self.raw
-    return Descriptor(owning: try system("fcntl") { ambient_fcntl_int(raw, F_DUPFD_CLOEXEC, 0) })
-  }
 }
 
 /// A file descriptor with several owners: closed when the last reference goes. Safe to share between threads.

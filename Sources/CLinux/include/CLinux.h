@@ -39,8 +39,6 @@ int ambient_original_destination_v6(int socket, struct sockaddr_in6 *address);
 // Non-variadic forms.
 int ambient_open(const char *path, int flags, mode_t mode);
 int ambient_fcntl_int(int fd, int command, int argument);
-int ambient_ioctl_int(int fd, unsigned long request, int *value);
-int ambient_gettid(void);
 
 // accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC. Returns the descriptor, or -1 with errno.
 int ambient_accept(int listener, struct sockaddr *address, socklen_t *length);
