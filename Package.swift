@@ -55,6 +55,7 @@ let package = Package(
     // Values and the operating system.
     library("Vocabulary"),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
+    library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
@@ -102,6 +103,7 @@ let package = Package(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "Linux"),
+    tests(of: "HTTPServer", ["Linux", "Vocabulary"]),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
