@@ -55,6 +55,7 @@ let package = Package(
     // Values and the operating system.
     library("Vocabulary"),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
+    library("Metrics"),
     library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
@@ -103,6 +104,7 @@ let package = Package(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "Linux"),
+    tests(of: "Metrics"),
     tests(of: "HTTPServer", ["Linux", "Vocabulary"]),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
