@@ -25,7 +25,7 @@ extension MetricRegistry {
       MetricDescription(.counter, "process_cpu_seconds", "User and system processor time", unit: "seconds")
     ) { samples in
       var usage = rusage()
-      guard getrusage(RUSAGE_SELF.rawValue, &usage) == 0 else { return }
+      guard getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else { return }
       samples.add([:], Self.seconds(usage.ru_utime) + Self.seconds(usage.ru_stime))
     }
   }
