@@ -54,6 +54,7 @@ let package = Package(
 
     // Values and the operating system.
     library("Vocabulary"),
+    library("JSON", ["Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
@@ -101,6 +102,7 @@ let package = Package(
     .testTarget(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
+    tests(of: "JSON", ["Vocabulary"]),
     tests(of: "Linux"),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
