@@ -65,7 +65,7 @@ public final class DeltaClient {
       self.call = call
       if isStopped { call.cancel() }
       logger.info(
-        "connected to the control plane", metadata: ["id": "\(number)", "address": "\(channel.endpoint.target)"])
+        "connected to the control plane", metadata: ["id": "\(number)", "address": "\(channel.name)"])
       await perform(subscription.receive(.opened), on: call)
       while let message = try await call.receive() {
         let response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
