@@ -83,8 +83,8 @@ let package = Package(
     library(
       "Ztunnel",
       [
-        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
-        log,
+        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS",
+        "YAML", "ZDS", log,
       ]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],

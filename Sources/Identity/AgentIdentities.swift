@@ -20,6 +20,11 @@ struct AgentIdentities: Sendable {
 
   var count: Int { entries.count }
 
+  /// All that can be used.
+  var certificates: [WorkloadCertificate] {
+    entries.keys.compactMap { try? certificate(of: $0) }
+  }
+
   /// Reads an answer. Of several certificates with one identity the first counts, as the standard has it.
   init(_ response: X509SVIDResponse) {
     let federated = federatedRoots(response.federatedBundles.map { ($0.key, Array($0.value)) })

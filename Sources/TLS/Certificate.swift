@@ -137,6 +137,15 @@ public final class Certificate: Sendable {
     return String(decoding: sink.contents(), as: UTF8.self)
   }
 
+  /// The certificate in DER. Throws `contextFailed` where libcrypto has no memory.
+  public func der() throws(TLSError) -> [UInt8] {
+    let sink = try MemoryBIO()
+    guard i2d_X509_bio(sink.raw, x509) == 1 else {
+      throw .contextFailed(step: "write a certificate", reason: OpenSSLErrors.takeReason())
+    }
+    return sink.contents()
+  }
+
   /// Whether `key` is the private half of the certificate's key.
   public func matches(_ key: PrivateKey) -> Bool {
     defer { ERR_clear_error() }

@@ -66,13 +66,22 @@ public final class PrivateKey: Sendable {
     self.init(adopting: parsed)
   }
 
-  /// The key as unencrypted PKCS#8 PEM: for a certificate authority's own key, and for a sealed snapshot. Workload keys
-  /// are written nowhere else.
+  /// The key as unencrypted PKCS#8 PEM, for a certificate authority's own key. Workload keys leave memory in sealed
+  /// snapshots only.
   package func pem() throws(TLSError) -> String {
     let sink = try MemoryBIO()
     guard PEM_write_bio_PKCS8PrivateKey(sink.raw, key, nil, nil, 0, nil, nil) == 1 else {
       throw .keyMalformed("private key", reason: OpenSSLErrors.takeReason())
     }
     return String(decoding: sink.contents(), as: UTF8.self)
+  }
+
+  /// The key as unencrypted PKCS#8 in DER: for a sealed snapshot, and nothing else.
+  package func der() throws(TLSError) -> [UInt8] {
+    let sink = try MemoryBIO()
+    guard i2d_PKCS8PrivateKey_bio(sink.raw, key, nil, nil, 0, nil, nil) == 1 else {
+      throw .keyMalformed("private key", reason: OpenSSLErrors.takeReason())
+    }
+    return sink.contents()
   }
 }

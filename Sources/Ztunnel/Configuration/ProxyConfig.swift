@@ -20,38 +20,49 @@ struct ProxyConfig: Equatable {
   /// Largest text read, in bytes: more than a ConfigMap holds.
   static let maximumSize = 1 << 20
 
-  init() {}
-
   /// Reads a text. `key` is where the object is nested. Each problem goes to `report`, and what is right is still taken.
-  init(_ text: String, under key: String? = nil, report: (String) -> Void) {
-    guard text.utf8.count <= Self.maximumSize else { return report("is longer than \(Self.maximumSize) bytes") }
-    var root: YAMLNode?
-    do throws(YAMLError) { root = try YAMLReader.document(text.utf8) } catch {
-      return report("is not YAML: \(error.summary)")
-    }
-    if let key, let document = root {
-      guard document.mapping != nil || document.isNothing else { return report("must be a mapping") }
-      root = document[key]
-    }
-    guard let object = root, !object.isNothing else { return }
-    guard object.mapping != nil else {
-      return report("\(object.mark.place): \(key.map { "\($0) " } ?? "")must be a mapping")
-    }
-    discoveryAddress = object.text("discoveryAddress", report)
-    adminPort = object.number("proxyAdminPort", in: 1...UInt16.max, report)
-    statsPort = object.number("statsPort", in: 1...UInt16.max, report)
-    concurrency = object.number("concurrency", in: 0...UInt16(EnvironmentReader.mostWorkerThreads), report)
-    guard let entries = object["proxyMetadata"], !entries.isNothing else { return }
+  static func read(_ text: String, under key: String? = nil, report: (String) -> Void) -> ProxyConfig {
+    guard let object = object(text, key, report) else { return ProxyConfig() }
+    var config = ProxyConfig()
+    config.discoveryAddress = object.text("discoveryAddress", report)
+    config.adminPort = object.number("proxyAdminPort", in: 1...UInt16.max, report)
+    config.statsPort = object.number("statsPort", in: 1...UInt16.max, report)
+    config.concurrency = object.number("concurrency", in: 0...UInt16(EnvironmentReader.mostWorkerThreads), report)
+    guard let entries = object["proxyMetadata"], !entries.isNothing else { return config }
     guard let mapping = entries.mapping else {
-      return report("\(entries.mark.place): proxyMetadata must be a mapping of texts")
+      report("\(entries.mark.place): proxyMetadata must be a mapping of texts")
+      return config
     }
     for (key, value) in mapping {
       guard let name = key.scalar, let text = value.scalar else {
         report("\(value.mark.place): proxyMetadata must be a mapping of texts")
         continue
       }
-      metadata[name.hasPrefix(Self.prefix) ? String(name.dropFirst(Self.prefix.count)) : name] = text
+      config.metadata[name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : name] = text
     }
+    return config
+  }
+
+  /// The object in a text; nil where there is none, and where `report` was told why.
+  private static func object(_ text: String, _ key: String?, _ report: (String) -> Void) -> YAMLNode? {
+    guard text.utf8.count <= maximumSize else {
+      report("is longer than \(maximumSize) bytes")
+      return nil
+    }
+    var node: YAMLNode?
+    do throws(YAMLError) { node = try YAMLReader.document(text.utf8) } catch {
+      report("is not YAML: \(error.summary)")
+      return nil
+    }
+    for key in [nil, key] {
+      if let key { node = node?[key] }
+      guard let found = node, !found.isNothing else { return nil }
+      guard found.mapping != nil else {
+        report("\(found.mark.place): \(key.map { "\($0) " } ?? "")must be a mapping")
+        return nil
+      }
+    }
+    return node
   }
 
   /// This one with what `other` says over it.
@@ -80,10 +91,10 @@ extension EnvironmentReader {
     var config = ProxyConfig()
     var reasons: [(name: String, reason: String)] = []
     if let meshFile {
-      config = ProxyConfig(meshFile, under: "defaultConfig") { reasons.append((ProxyConfig.meshFile, $0)) }
+      config = ProxyConfig.read(meshFile, under: "defaultConfig") { reasons.append((ProxyConfig.meshFile, $0)) }
     }
     if let text = value("PROXY_CONFIG"), !text.isEmpty {
-      config = config.merging(ProxyConfig(text) { reasons.append(("PROXY_CONFIG", $0)) })
+      config = config.merging(ProxyConfig.read(text) { reasons.append(("PROXY_CONFIG", $0)) })
     }
     for (name, reason) in reasons { report(name, reason) }
     return config
