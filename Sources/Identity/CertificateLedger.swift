@@ -132,16 +132,18 @@ struct CertificateLedger: Sendable {
     return tick(now)
   }
 
-  /// A certificate from before this process started, for an identity nobody has asked for yet. It is held like any other
-  /// until its renewal, and like a forgotten one if nobody asks for it.
+  /// A certificate from before this process started. It is held like any other until its renewal, and like a forgotten one
+  /// if nobody asks for it. One that was issued meanwhile is better.
   mutating func restore(_ certificate: WorkloadCertificate, now: Now) -> [Action] {
-    guard let identity = certificate.identity, entries[identity] == nil, entries.count < limits.identities,
+    guard let identity = certificate.identity, entries[identity]?.held == nil,
+      entries[identity] != nil || entries.count < limits.identities,
       case .success(let credentials) = check(.success(certificate), for: identity, now: now)
     else { return [] }
-    entries[identity] = Entry()
-    let actions = succeed(identity, credentials, now: now)
-    entries[identity]?.removal = now.monotonic + limits.restored
-    return actions + tick(now)
+    if entries[identity] == nil {
+      entries[identity] = Entry()
+      entries[identity]?.removal = now.monotonic + limits.restored
+    }
+    return succeed(identity, credentials, now: now) + tick(now)
   }
 
   /// Every certificate that is held and valid.

@@ -6,7 +6,7 @@ import TLS
 /// bytes and sealed under its own number. Pure but for the secret's randomness.
 ///
 /// Whoever does not have the key can neither read nor change it nor move records about. What no seal can tell is that the
-/// whole file was put back to an earlier state of itself, or its last records cut off: the age limit bounds the first.
+/// whole file was put back to an earlier state of itself, which the age limit bounds.
 struct SealedFile: Sendable {
   /// What is sealed, in the mark and in the key.
   enum Kind: String, Sendable {
@@ -36,8 +36,8 @@ struct SealedFile: Sendable {
     return (0..<4).map { UInt8(truncatingIfNeeded: sealed.count >> (24 - 8 * $0)) } + sealed
   }
 
-  /// The records of a file. A last record that is not whole is passed over: its writer was interrupted, and nobody was
-  /// told that it is kept. Throws ``SnapshotError``; `path` names the file in it.
+  /// The records of a file; all of them are whole, or the file is refused: what is missing may be what denies. Throws
+  /// ``SnapshotError``; `path` names the file in it.
   static func records(
     of bytes: [UInt8], _ kind: Kind, secret: [UInt8], path: String
   ) throws(SnapshotError) -> [[UInt8]] {
@@ -50,10 +50,11 @@ struct SealedFile: Sendable {
       throw .sealBroken(path: path, record: 0)
     }
     var records: [[UInt8]] = []
-    while rest.count >= 4 {
+    while !rest.isEmpty {
+      guard rest.count >= 4 else { throw .malformed(path: path) }
       let length = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
       rest = rest.dropFirst(4)
-      guard length <= rest.count else { break }
+      guard length <= rest.count else { throw .malformed(path: path) }
       let number = UInt64(records.count)
       guard let record = sealer.open(Array(rest.prefix(length)), number: number) else {
         throw .sealBroken(path: path, record: number)
