@@ -83,7 +83,8 @@ let package = Package(
     library(
       "Ztunnel",
       [
-        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS",
+        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary",
+        "XDS",
         "YAML", "ZDS", log,
       ]),
     .executableTarget(

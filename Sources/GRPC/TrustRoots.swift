@@ -22,7 +22,8 @@ public enum TrustRoots: Hashable, Sendable {
         do throws(SystemError) { bytes = try SmallFile.read(path) } catch {
           throw .certificateMalformed(path, reason: "it cannot be read: \(error.reason)")
         }
-        return try ServerTrustContext(roots: .certificates(try Certificate.parse(pem: bytes, subject: path)), profile: profile)
+        return try ServerTrustContext(
+          roots: .certificates(try Certificate.parse(pem: bytes, subject: path)), profile: profile)
       }
     } catch {
       throw GRPCStatus(.unavailable, "the roots of the control plane cannot be used: \(error.summary)")

@@ -34,7 +34,8 @@ public final class TLSContext: Sendable {
     self.role = role
     self.identity = identity
     self.context = context
-    bundles = certificate.federatedRoots.isEmpty
+    bundles =
+      certificate.federatedRoots.isEmpty
       ? [:] : certificate.federatedRoots.merging([identity.trustDomain: certificate.roots]) { $1 }
     revocations = settings.revocations
     // From here on every property is set, so that a throw frees the context in `deinit`.

@@ -29,8 +29,8 @@ final class ControlPlaneFixture: Sendable {
   private init(_ network: TestNetwork, _ environment: (String) -> [String: String]) async throws {
     self.network = network
     directory = "/tmp/ambient-xds-\(UUID().uuidString.prefix(8))"
-    self.environment = environment(directory)
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    self.environment = environment(directory)
     try DevelopmentAuthority.create(in: directory + "/ca")
     (left, right) = (try network.node("left"), try network.node("right"))
     agents = [

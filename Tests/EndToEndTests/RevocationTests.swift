@@ -35,7 +35,9 @@ struct RevocationTests {
     return try #require(line.split(separator: "=").last.map(String.init))
   }
 
-  @Test("a list that comes in closes the tunnels of whom it names at both ends, and keeps them out", arguments: [true, false])
+  @Test(
+    "a list that comes in closes the tunnels of whom it names at both ends, and keeps them out",
+    arguments: [true, false])
   func live(_ ofClient: Bool) async throws {
     try await ControlPlaneFixture.with(environment: { ["CRL_PATH": $0 + "/crl/ca-crl.pem"] }) { mesh in
       let client = try await mesh.pod("client", on: mesh.left)

@@ -65,7 +65,9 @@ struct AgentIdentitiesTests {
     var broken = try message(.account("broken"))
     broken.x509SvidKey = Data([0])
     var response = X509SVIDResponse()
-    response.svids = [broken, try message(web), try message(.account("x"), as: SPIFFEIdentity.account("y").description)]
+    response.svids = [
+      broken, try message(web), try message(.account("x"), as: SPIFFEIdentity.account("y").description),
+    ]
     let identities = AgentIdentities(response)
     #expect(try identities.certificate(of: web).identity == web)
     #expect(throws: IdentityError.self) { try identities.certificate(of: .account("broken")) }

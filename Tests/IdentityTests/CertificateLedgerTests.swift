@@ -500,7 +500,8 @@ struct CertificateLedgerTests {
     #expect(bench.ledger.held(bench.now.wall).map(\.leaf) == [kept.leaf])
   }
 
-  @Test("a restored certificate nobody asks for goes; an expired one and one that is older than what is held do not count")
+  @Test(
+    "a restored certificate nobody asks for goes; an expired one and one that is older than what is held do not count")
   func restoredInVain() throws {
     var bench = try Bench()
     bench.take(bench.ledger.restore(try bench.issuer.issue(web, from: bench.now.wall, seconds: 86400), now: bench.now))

@@ -38,7 +38,8 @@ struct SPIFFEAuthorityTests {
 
     func startAgent() throws -> RunningProcess {
       let here = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-      let protos = here.deletingLastPathComponent().deletingLastPathComponent().appending(path: "Sources/IstioAPI/proto")
+      let protos = here.deletingLastPathComponent().deletingLastPathComponent().appending(
+        path: "Sources/IstioAPI/proto")
       let process = try RunningProcess([
         GRPCEnvironment.python, here.appending(path: "Servers/agent.py").path, socket, protos.path,
         directory + "/state.json",

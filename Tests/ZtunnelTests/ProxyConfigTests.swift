@@ -15,7 +15,9 @@ struct ProxyConfigTests {
 
   @Test("ports and threads are taken over, from YAML and from JSON")
   func values() throws {
-    for text in ["{proxyAdminPort: 1, statsPort: 2, concurrency: 3}", "proxyAdminPort: 1\nstatsPort: '2'\nconcurrency: 3"] {
+    for text in [
+      "{proxyAdminPort: 1, statsPort: 2, concurrency: 3}", "proxyAdminPort: 1\nstatsPort: '2'\nconcurrency: 3",
+    ] {
       let configuration = try configuration(["PROXY_CONFIG": text])
       #expect(configuration.adminPort == 1 && configuration.statsPort == 2 && configuration.workerThreads == 3)
     }
@@ -48,9 +50,11 @@ struct ProxyConfigTests {
     #expect(configuration.dnsProxy == nil)
     #expect(configuration.clusterID == "west")
     let node = try #require(configuration.discovery?.node)
-    #expect(node == .init(environment: [
-      "ISTIO_META_DNS_CAPTURE": "false", "ISTIO_META_CLUSTER_ID": "west", "ISTIO_META_NUMBER": "1.50",
-    ]), "a number is told as it is written")
+    #expect(
+      node
+        == .init(environment: [
+          "ISTIO_META_DNS_CAPTURE": "false", "ISTIO_META_CLUSTER_ID": "west", "ISTIO_META_NUMBER": "1.50",
+        ]), "a number is told as it is written")
     let over = try self.configuration(["PROXY_CONFIG": text, "ISTIO_META_CLUSTER_ID": "east"])
     #expect(over.clusterID == "east")
   }
@@ -73,7 +77,8 @@ struct ProxyConfigTests {
       configuration.discovery?.node == .init(environment: ["ISTIO_META_A": "file", "ISTIO_META_B": "variable"]))
   }
 
-  @Test("what says nothing changes nothing", arguments: ["", "{}", "~", "# nothing", "proxyMetadata:", "statsPort: null"])
+  @Test(
+    "what says nothing changes nothing", arguments: ["", "{}", "~", "# nothing", "proxyMetadata:", "statsPort: null"])
   func empty(_ text: String) throws {
     #expect(try configuration(["PROXY_CONFIG": text]) == configuration([:]))
     #expect(try configuration([:], meshFile: text) == configuration([:]))

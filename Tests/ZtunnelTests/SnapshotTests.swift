@@ -43,7 +43,8 @@ struct SnapshotTests {
       try directory.vault(), logger: Logger(label: "test"), now: { Timestamp(secondsSinceEpoch: seconds) })
   }
 
-  private func response(_ url: String, _ resources: [String: String] = [:], removed: [String] = []) -> MeshJournal.Response
+  private func response(_ url: String, _ resources: [String: String] = [:], removed: [String] = [])
+    -> MeshJournal.Response
   {
     var response = MeshJournal.Response()
     response.typeURL = url

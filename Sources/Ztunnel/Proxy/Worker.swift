@@ -152,7 +152,9 @@ extension Worker {
   /// Closes a tunnel whose peer is revoked; true where it was. A list that came in during the handshake counts too.
   @discardableResult
   func closeIfRevoked(_ connection: HTTP2Connection) -> Bool {
-    guard let revocations = context.revocations, connection.closed == nil, connection.isPeerRevoked else { return false }
+    guard let revocations = context.revocations, connection.closed == nil, connection.isPeerRevoked else {
+      return false
+    }
     revocations.countRejection(connection.role == .client ? .source : .destination)
     connection.close(.peerRevoked)
     return true

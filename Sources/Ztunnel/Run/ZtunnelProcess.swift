@@ -52,7 +52,8 @@ public struct ZtunnelProcess {
     let certificates = CertificateStore(authority: authority, tls: tls)
     (authority as? SPIFFEAuthority)?.start { certificates.refresh() }
     let daemon = try Daemon(
-      configuration: configuration, certificates: certificates, tls: tls, controlPlane: controlPlane, log: log, socketPath: try UnixSocketPath(configuration.zdsSocketPath),
+      configuration: configuration, certificates: certificates, tls: tls, controlPlane: controlPlane, log: log,
+      socketPath: try UnixSocketPath(configuration.zdsSocketPath),
       control: control)
     control.spawn { daemon.start() }
     control.runHere()
