@@ -98,8 +98,9 @@ let package = Package(
     library(
       "Ztunnel",
       [
-        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
-        log,
+        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary",
+        "XDS",
+        "YAML", "ZDS", log,
       ]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
@@ -127,7 +128,12 @@ let package = Package(
     tests(of: "Mesh"),
     tests(of: "DNS", ["Mesh", "Vocabulary"]),
     tests(of: "TLS", ["COpenSSL"]),
-    tests(of: "Identity", ["COpenSSL", "GRPC", "IstioAPI", "TLS", protobuf]),
+    .testTarget(
+      name: "IdentityTests",
+      dependencies: [
+        "COpenSSL", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "TLS", "TestSupport", "Vocabulary", protobuf,
+      ],
+      exclude: ["Servers"], swiftSettings: strict),
     tests(of: "HTTP2"),
     .testTarget(
       name: "GRPCTests", dependencies: ["GRPC", "HTTP2", "Linux", "TLS", "TestSupport", "Vocabulary"],
@@ -138,7 +144,10 @@ let package = Package(
     tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
-      ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+      [
+        "DNS", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
+        log, protobuf,
+      ]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
