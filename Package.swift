@@ -56,6 +56,7 @@ let package = Package(
     library("Vocabulary"),
     library("YAML", ["CYAML", "Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
+    library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
@@ -104,6 +105,7 @@ let package = Package(
     tests(of: "Vocabulary"),
     tests(of: "YAML"),
     tests(of: "Linux"),
+    tests(of: "HTTPServer", ["Linux", "Vocabulary"]),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
