@@ -55,6 +55,7 @@ let package = Package(
     // Values and the operating system.
     library("Vocabulary"),
     library("YAML", ["CYAML", "Vocabulary"]),
+    library("JSON", ["Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
     library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
@@ -80,7 +81,9 @@ let package = Package(
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
-    library("NodeAgent", ["CLinux", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+    library(
+      "NodeAgent",
+      ["CLinux", "HTTPServer", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
     library(
       "Ztunnel",
       [
@@ -104,6 +107,7 @@ let package = Package(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "YAML"),
+    tests(of: "JSON", ["Vocabulary"]),
     tests(of: "Linux"),
     tests(of: "HTTPServer", ["Linux", "Vocabulary"]),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
@@ -118,7 +122,7 @@ let package = Package(
       exclude: ["Servers"], swiftSettings: strict),
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
-    tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+    tests(of: "NodeAgent", ["CLinux", "HTTPServer", "JSON", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
       ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
