@@ -22,7 +22,8 @@ struct EntryLayout {
 
   static let v4 = EntryLayout(
     source: 0, destination: 4, sourceMask: 8, destinationMask: 12, input: 16, output: 32, inputMask: 48, outputMask: 64,
-    transport: 80, typeOfService: nil, flags: 82, inversions: 83, targetOffset: 88, nextOffset: 90, packets: 96, size: 112,
+    transport: 80, typeOfService: nil, flags: 82, inversions: 83, targetOffset: 88, nextOffset: 90, packets: 96,
+    size: 112,
     addressSize: 4, gotoFlag: 0x02, protocolFlag: 0)
 
   static let v6 = EntryLayout(

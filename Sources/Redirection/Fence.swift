@@ -15,8 +15,10 @@ struct Fence {
     TablePlan(
       table: Self.table(family), scope: .fence,
       jumps: [
-        .init(from: "INPUT", to: .fenceInput, reason: "nothing reaches a pod that is not proven, except through ztunnel"),
-        .init(from: "POSTROUTING", to: .fenceOutput, reason: "nothing leaves a pod that is not proven, except ztunnel's"),
+        .init(
+          from: "INPUT", to: .fenceInput, reason: "nothing reaches a pod that is not proven, except through ztunnel"),
+        .init(
+          from: "POSTROUTING", to: .fenceOutput, reason: "nothing leaves a pod that is not proven, except ztunnel's"),
       ],
       chains: [PlannedChain(name: .fenceInput, rules: input), PlannedChain(name: .fenceOutput, rules: output)])
   }

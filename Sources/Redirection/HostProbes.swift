@@ -77,7 +77,7 @@ public struct HostProbes: Sendable {
   /// Makes these addresses the workload's, and no others: those it has no more go, what belongs to others stays. True when
   /// that changed anything. Throws ``RedirectionError``.
   public func exempt(_ addresses: [IPAddress], of owner: String) throws(RedirectionError) -> Bool {
-    try visit.enter(host) { () throws(RedirectionError) in
+    try NamespaceVisit.enterWithoutLock(host) { () throws(RedirectionError) in
       var changed = false
       var sets = try AddressSets()
       for family in try families() {
@@ -94,7 +94,7 @@ public struct HostProbes: Sendable {
 
   /// Removes the members whose owner is not among these. Gives those removed. Throws ``RedirectionError``.
   public func keepOnly(_ owners: Set<String>) throws(RedirectionError) -> [Member] {
-    try visit.enter(host) { () throws(RedirectionError) in
+    try NamespaceVisit.enterWithoutLock(host) { () throws(RedirectionError) in
       var removed: [Member] = []
       var sets = try AddressSets()
       for family in try families() {
@@ -112,11 +112,13 @@ public struct HostProbes: Sendable {
 
   /// Who is in the sets. Throws ``RedirectionError``.
   public func members() throws(RedirectionError) -> [Member] {
-    try visit.enter(host) { () throws(RedirectionError) in
+    try NamespaceVisit.enterWithoutLock(host) { () throws(RedirectionError) in
       var members: [Member] = []
       var sets = try AddressSets()
       for family in try families() {
-        members += try (sets.members(AddressSet(family: family)) ?? []).map { Member(address: $0.address, owner: $0.owner) }
+        members += try (sets.members(AddressSet(family: family)) ?? []).map {
+          Member(address: $0.address, owner: $0.owner)
+        }
       }
       return members
     }
@@ -130,7 +132,9 @@ public struct HostProbes: Sendable {
       for family in try IPv6Support.read().families {
         let table = TableIdentity(family: family, name: .nat)
         let plan = TablePlan(table: table, scope: .hostProbes)
-        if try TableSession.existing(family).contains(table), try TableSession.write(plan) { changed.append("\(table)") }
+        if try TableSession.existing(family).contains(table), try TableSession.write(plan) {
+          changed.append("\(table)")
+        }
         if try sets.destroy(AddressSet(family: family)) { changed.append("set \(family)") }
       }
       return changed

@@ -21,7 +21,8 @@ enum NFTables {
       } catch {
         switch error {
         // What a kernel answers that was built without nftables.
-        case .netlinkFailed(let cause) where [EINVAL, EOPNOTSUPP, EPROTONOSUPPORT].contains(cause.number): return snapshot
+        case .netlinkFailed(let cause) where [EINVAL, EOPNOTSUPP, EPROTONOSUPPORT].contains(cause.number):
+          return snapshot
         default: throw error
         }
       }

@@ -12,6 +12,13 @@ struct NamespaceVisit: Sendable {
     // Before entering: the wait must not keep a thread inside a pod.
     let lock = try XtablesLock(path: lockPath, timeout: lockTimeout)
     defer { withExtendedLifetime(lock) {} }
+    return try Self.enterWithoutLock(namespace, body)
+  }
+
+  /// The same for what touches no table.
+  static func enterWithoutLock<Result>(
+    _ namespace: NetworkNamespace, _ body: () throws(RedirectionError) -> Result
+  ) throws(RedirectionError) -> Result {
     var outcome: Swift.Result<Result, RedirectionError>?
     do {
       try namespace.enter {

@@ -24,7 +24,8 @@ public struct RedirectionSettings: Equatable, Sendable {
 
   public init(
     dnsCapture: Bool = false, ipv6: Bool = true, bypassInboundCapture: Bool = false,
-    rerouteInterfaces: [InterfaceName] = [], countsEscapes: Bool = false, probeSourceV4: IPAddress = Self.defaultProbeSourceV4,
+    rerouteInterfaces: [InterfaceName] = [], countsEscapes: Bool = false,
+    probeSourceV4: IPAddress = Self.defaultProbeSourceV4,
     probeSourceV6: IPAddress = Self.defaultProbeSourceV6
   ) {
     self.dnsCapture = dnsCapture

@@ -111,7 +111,9 @@ struct TableHandle: ~Copyable {
     case .insert(let chain, let rule, let position):
       call = "iptc_insert_entry"
       let entry = encoder.entry(rule)
-      done = withLabel(chain) { ambient_table_insert_rule(family, handle, $0, entry, entry.count, CUnsignedInt(position)) }
+      done = withLabel(chain) {
+        ambient_table_insert_rule(family, handle, $0, entry, entry.count, CUnsignedInt(position))
+      }
     }
     if done == 0 { throw .tableFailed(table: "\(table)", SystemError(call, errno, subject: "\(edit.chain)")) }
   }
