@@ -80,7 +80,8 @@ struct AddressSet: Equatable, Sendable {
           Attribute.data, NetlinkAttribute.networkOrder(Attribute.flags, Self.network(Self.withComment))))
   }
 
-  var destruction: NetfilterMessage { message(Command.destroy, named) }
+  /// Says so when there was none.
+  var destruction: NetfilterMessage { message(Command.destroy, flags: NetlinkMessage.Flag.exclusive, named) }
   var listing: NetfilterMessage { message(Command.list, named) }
   /// Only version 7 of the protocol knows it.
   var indexQuery: NetfilterMessage { message(Command.index, version: 7, named) }
