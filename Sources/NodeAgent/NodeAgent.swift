@@ -153,9 +153,9 @@ extension ZDSServerEvent {
   var level: Logger.Level {
     switch self {
     case .connected, .hello: .debug
-    case .live: .info
+    case .live, .told: .info
     case .closed(_, .closedByPeer), .closed(_, .stopped): .info
-    case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .closed: .warning
+    case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .socketRefused, .closed: .warning
     }
   }
 }
