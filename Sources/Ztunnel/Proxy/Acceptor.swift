@@ -34,6 +34,8 @@ final class Acceptor {
   /// Starts to accept. Throws ``SystemError``.
   func start() throws(SystemError) {
     isResting = false
+    pause?.cancel()
+    watch?.cancel()
     watch = try loop.watch(listener.socket.raw, for: .readable, mode: .shared) { [unowned self] _ in
       accept(atMost: Self.turn)
     }
