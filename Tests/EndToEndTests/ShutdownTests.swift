@@ -86,6 +86,7 @@ struct ShutdownTests {
     let environment = ["NOTIFY_SOCKET": manager.path, "FDSTORE": "7", "WATCHDOG_USEC": "6000000"]
     try await MeshFixture.with { mesh in
       let first = try mesh.left.ztunnel
+      #expect(first.waitForLine("connected to the node agent") != nil)
       first.signal(SIGTERM)
       #expect(first.waitForExit(within: .seconds(10)) == 0)
       let process = try mesh.startZtunnel(on: mesh.left, environment)

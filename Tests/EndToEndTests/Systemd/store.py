@@ -156,12 +156,19 @@ def finish(client):
     return client.recv(100) == b"word"
 
 
+def lives():
+    """Whether the service's main process is a ztunnel; between two it is none, or the pause before the next."""
+    try:
+        return os.readlink(f"/proc/{show('MainPID')}/exe") == os.path.realpath(ZTUNNEL)
+    except OSError:
+        return False
+
+
 def interrupted(what, interrupt):
     """A client connects while the service is between two processes."""
     snapshots = agent.snapshots
     process = interrupt(show("MainPID"))
-    until(f"{what}: no ztunnel lives", lambda: show("MainPID") == "0" or
-          os.readlink(f"/proc/{show('MainPID')}/exe") != os.path.realpath(ZTUNNEL), 40)
+    until(f"{what}: no ztunnel lives", lambda: not lives(), 40)
     clients = [in_pod(connect) for _ in range(5)]
     until(f"{what}: the next one is there", lambda: agent.snapshots > snapshots, 60)
     until(f"{what}: who connected meanwhile is served", lambda: all(finish(client) for client in clients))
