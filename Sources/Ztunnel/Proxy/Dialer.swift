@@ -34,6 +34,7 @@ enum DialError: CodedError, Equatable {
 struct Dialer {
   let loop: EventLoop
   let configuration: ZtunnelConfiguration
+  let reserve: DescriptorReserve
 
   /// Time a TCP connect may take (datapath.md §15).
   static let limit = Duration.seconds(10)
@@ -71,8 +72,8 @@ struct Dialer {
     return socket
   }
 
-  /// A socket inside the namespace. While the system has no descriptor or memory left it waits: the connection it is for
-  /// has been accepted already, and others end meanwhile.
+  /// A socket inside the namespace. When there are no descriptors left it takes one that was set aside, and then waits:
+  /// the connection it is for has been accepted already, and others end meanwhile.
   private func socket(_ family: IPAddress.Family, in namespace: NetworkNamespace) async throws(DialError)
     -> SharedDescriptor
   {
@@ -84,6 +85,7 @@ struct Dialer {
         guard let shortage = error as? SystemError, [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(shortage.number),
           ContinuousClock.now < deadline
         else { throw .namespace("\(error)") }
+        if shortage.number == EMFILE, reserve.release() { continue }
       }
       await loop.sleep(for: Self.shortageRest)
     }
