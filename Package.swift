@@ -155,7 +155,7 @@ let package = Package(
         "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "Ztunnel",
         "node-agent", "ztunnel",
       ],
-      exclude: ["ControlPlane"],
+      exclude: ["ControlPlane", "Systemd"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

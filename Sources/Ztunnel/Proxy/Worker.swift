@@ -45,6 +45,8 @@ final class Worker {
   let loop: EventLoop
   let context: WorkerContext
   let dialer: Dialer
+  /// One for each connection that one turn of accepting can bring.
+  let reserve = DescriptorReserve(size: Acceptor.turn)
   let buffers = WorkBuffers()
   /// Where plain connections are copied through.
   let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 64)
@@ -76,7 +78,7 @@ final class Worker {
     self.loop = loop
     self.context = context
     self.mesh = mesh
-    dialer = Dialer(loop: loop, configuration: context.configuration)
+    dialer = Dialer(loop: loop, configuration: context.configuration, reserve: reserve)
     serverSettings = HTTP2Settings(.server, context.configuration)
     clientSettings = HTTP2Settings(.client, context.configuration)
   }
