@@ -65,7 +65,7 @@ public struct CallCredentials: Hashable, Sendable {
     case .optionalFile(let path) where FileSignature(path: path) == nil: return nil
     case .file(let path), .optionalFile(let path):
       do throws(SystemError) {
-        return Self.trimmed(String(decoding: try WholeFile.read(path, limit: 64 << 10), as: UTF8.self))
+        return Self.trimmed(String(decoding: try SmallFile.read(path, limit: 64 << 10), as: UTF8.self))
       } catch {
         throw GRPCStatus(.unauthenticated, "the token cannot be read: \(error.summary)")
       }

@@ -19,7 +19,7 @@ public enum TrustRoots: Hashable, Sendable {
           roots: .certificates(try Certificate.parse(pem: text, subject: "root certificates")), profile: profile)
       case .file(let path):
         let bytes: [UInt8]
-        do throws(SystemError) { bytes = try WholeFile.read(path, limit: 1 << 20) } catch {
+        do throws(SystemError) { bytes = try SmallFile.read(path) } catch {
           throw .certificateMalformed(path, reason: "it cannot be read: \(error.reason)")
         }
         return try ServerTrustContext(
