@@ -25,13 +25,16 @@ final class Daemon {
   private let readiness: Readiness
   private let pods: PodHost
   private let client: ZDSClient
+  private let reloading: Reloading
+  private let watchdog: Watchdog?
   private var signals: SignalSource?
-  private var stopping = false
+  private var end = ProcessEnd()
 
   /// Reads the mesh and starts the workers; nothing is served yet. Throws a `CodedError`.
   init(
     configuration: ZtunnelConfiguration, certificates: CertificateStore, tls: TLSSettings,
-    controlPlane: ControlPlane?, log: LogPipeline, socketPath: UnixSocketPath, control: EventLoop
+    controlPlane: ControlPlane?, log: LogPipeline, socketPath: UnixSocketPath, inherited: InheritedDescriptors,
+    control: EventLoop
   ) throws {
     self.configuration = configuration
     self.certificates = certificates
@@ -70,9 +73,13 @@ final class Daemon {
     let readiness = Readiness(logger: logger)
     self.readiness = readiness
     pods = PodHost(
-      loop: control, workers: workers, configuration: configuration, logger: Logger(label: "ztunnel::inpod"),
+      loop: control, workers: workers, configuration: configuration,
+      escrow: SocketEscrow(inherited.take(where: SocketEscrow.isName), logger: Logger(label: "ztunnel::inpod")),
+      logger: Logger(label: "ztunnel::inpod"),
       readinessChanged: { readiness.changed(to: $0) })
     client = ZDSClient(path: socketPath, on: control, handler: pods)
+    reloading = Reloading(meshFile: meshFile, levels: log.levels, logger: logger)
+    watchdog = Watchdog(workers, on: control, logger: logger)
   }
 
   private static func revocations(
@@ -90,12 +97,13 @@ final class Daemon {
   /// Starts to serve. On the control loop.
   func start() {
     do throws(SystemError) {
-      signals = try SignalSource([SIGTERM, SIGINT], on: control) { [unowned self] in received(signal: $0) }
+      signals = try SignalSource(ZtunnelProcess.signals, on: control) { [unowned self] in received(signal: $0) }
     } catch {
       logger.critical("signals cannot be taken", metadata: ["error": "\(error)"])
       control.stop()
       return
     }
+    watchdog?.start()
     meshFile?.start()
     revocations?.start()
     keeper?.start()
@@ -142,7 +150,7 @@ final class Daemon {
   }
 
   private func serve() {
-    guard !stopping, !isServing else { return }
+    guard !end.hasBegun, !isServing else { return }
     isServing = true
     control.spawn { [client] in await client.run() }
   }
@@ -154,21 +162,42 @@ final class Daemon {
   }
 
   private func received(signal: CInt) {
-    if stopping {
-      // The second one means now. What is cut is in the log of its own accord: the kernel resets it.
-      logger.warning("ending at once", metadata: ["signal": "\(signal)"])
-      if signal == SIGINT { control.stop() }
-      return
+    switch signal {
+    case SIGHUP: reloading.perform()
+    #if DEBUG
+      case SIGUSR2:
+        if FaultInjection.isEnabled, let worker = workers.first { FaultInjection.stall(worker) }
+    #endif
+    default: quit(because: "signal \(signal)")
     }
-    stopping = true
+  }
+
+  /// Ends the process: gracefully when asked for the first time, at once when asked again.
+  private func quit(because reason: String) {
+    switch end.asked() {
+    case .drain: drain(reason)
+    case .cut:
+      logger.warning("asked again to end: connections that are still open are cut", metadata: ["reason": "\(reason)"])
+      pods.cut()
+    case .leave: control.stop()
+    }
+  }
+
+  private func drain(_ reason: String) {
+    let deadline = configuration.terminationDeadline
     logger.info(
-      "shutting down: listeners close, connections run on until they end or the deadline",
-      metadata: ["signal": "\(signal)", "deadline": "\(configuration.terminationDeadline)"])
+      "shutting down: new connections are left to the next ztunnel, open ones run on until they end or the deadline",
+      metadata: ["reason": "\(reason)", "deadline": "\(deadline)"])
     ServiceNotifier.stopping()
+    ServiceNotifier.status("draining")
     client.stop()
     meshFile?.stop()
     revocations?.stop()
     controlPlane?.stop()
+    _ = control.schedule(after: deadline + ProcessEnd.margin) { [logger, control] in
+      logger.error("the end takes longer than its deadline: what still runs is abandoned")
+      control.stop()
+    }
     control.spawn { [self] in
       await pods.shutDown()
       logger.info("stopped")

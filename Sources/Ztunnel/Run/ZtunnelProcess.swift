@@ -12,12 +12,17 @@ public struct ZtunnelProcess {
   private let configuration: ZtunnelConfiguration
   private let log: LogPipeline
   private let logger: Logger
+  private let inherited: InheritedDescriptors
+
+  /// What the control loop takes as events. SIGUSR2 does nothing, unless a test asks for faults.
+  static let signals = [SIGTERM, SIGINT, SIGHUP, SIGUSR2]
 
   /// Reads the environment and sets logging up. Throws a `CodedError` that says what is wrong with it. Once a process,
   /// before other threads start.
   public init(environment: [String: String]) throws {
     SignalSource.ignoreBrokenPipes()
-    SignalSource.block([SIGTERM, SIGINT])
+    SignalSource.block(Self.signals)
+    inherited = InheritedDescriptors()
     configuration = try ZtunnelConfiguration(
       environment: environment, processorCount: Int(sysconf(CInt(_SC_NPROCESSORS_ONLN))),
       meshFile: try Self.meshFile())
@@ -36,7 +41,7 @@ public struct ZtunnelProcess {
     for (name, value) in configuration.describe() {
       logger.info("configuration", metadata: ["name": "\(name)", "value": "\(value)"])
     }
-    logger.info("limits", metadata: ["descriptors": "\(ProcessLimits.raiseDescriptorLimit())"])
+    logger.info("limits", metadata: ["descriptors": "\(DescriptorLimit.raise())"])
     try ProcessLimits.checkCapabilities(mark: configuration.packetMark)
     for name in configuration.discovery?.node.skippedVariables ?? [] {
       logger.warning("not sent to the control plane: the value is no JSON", metadata: ["variable": "\(name)"])
@@ -53,10 +58,11 @@ public struct ZtunnelProcess {
     (authority as? SPIFFEAuthority)?.start { certificates.refresh() }
     let daemon = try Daemon(
       configuration: configuration, certificates: certificates, tls: tls, controlPlane: controlPlane, log: log,
-      socketPath: try UnixSocketPath(configuration.zdsSocketPath),
-      control: control)
+      socketPath: try UnixSocketPath(configuration.zdsSocketPath), inherited: inherited, control: control)
     control.spawn { daemon.start() }
     control.runHere()
+    // What it was told must not be lost with the process that told it.
+    _ = ServiceNotifier.awaitProcessed(within: .seconds(2))
     daemon.stopWorkers()
     controlPlane?.end()
   }
