@@ -4,7 +4,7 @@
 RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
-.PHONY: help build release peers test disturb demo bench format lint protos dependencies clean
+.PHONY: help build release peers test disturb demo bench format lint protos dependencies clean fuzz
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
@@ -31,6 +31,8 @@ test: build peers ## run every test, those in network namespaces too (as root)
 
 disturb: build ## disturb a running mesh in every way ten times (QUICK=1: twice) and count what its clients lost (as root)
 	@scripts/disturb --skip-build
+fuzz: dependencies ## feed every reader of foreign bytes with libFuzzer's ideas, SECONDS=60 each (TARGETS="xds dns" for some)
+	@FUZZ_SECONDS="$(or $(SECONDS),60)" FUZZ_TARGETS="$(TARGETS)" scripts/fuzz
 
 demo: dependencies ## run two nodes and three pods on this machine and show what the mesh does
 	@scripts/demo

@@ -160,3 +160,13 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Only where it is asked for: a fuzzer links with `--sanitize fuzzer` alone (`make fuzz`).
+if Context.environment["AMBIENT_FUZZ"] != nil {
+  package.targets += [
+    .executableTarget(
+      name: "fuzz",
+      dependencies: ["DNS", "IstioAPI", "Mesh", "TLS", "Vocabulary", "XDS", "YAML", "ZDS"],
+      path: "Tests/Fuzzing", exclude: ["Corpora"], swiftSettings: strict)
+  ]
+}

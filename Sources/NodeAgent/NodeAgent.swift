@@ -84,7 +84,7 @@ public final class NodeAgent {
     logger.info("listening", metadata: ["path": "\(configuration.socketPath)"])
     if configuration.redirection.dnsCapture {
       logger.info(
-        "DNS of pods is captured", metadata: ["ztunnel": "served with ISTIO_META_DNS_CAPTURE=true, on port 15053"])
+        "DNS of pods is captured", metadata: ["ztunnel": "serves it on port 15053, unless ISTIO_META_DNS_CAPTURE says no"])
     }
     signals = try SignalSource(Self.signals, on: loop) { [weak self] number in self?.signalled(by: number) }
     let directory = WorkloadDirectory(

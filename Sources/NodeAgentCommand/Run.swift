@@ -23,7 +23,7 @@ struct Run: ParsableCommand {
           istio.io/reroute-virtual-interfaces: "tap0, tap1"
 
       Further environment variables:
-        AMBIENT_DNS_CAPTURE         capture DNS too; ztunnel serves it with ISTIO_META_DNS_CAPTURE=true (default false)
+        AMBIENT_DNS_CAPTURE         capture DNS too; ztunnel serves it unless ISTIO_META_DNS_CAPTURE says no (default false)
         AMBIENT_IPV6                write IPv6 rules (default true)
         AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again (default 30s)
         HOST_PROBE_SNAT_IP, HOST_PROBE_SNAT_IPV6

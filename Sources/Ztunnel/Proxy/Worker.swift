@@ -56,8 +56,6 @@ final class Worker {
   private(set) var mesh: MeshSnapshot
   /// DNS queries of all pods that wait for an answer from upstream.
   var forwardedQueries = 0
-  /// What the pods' DNS proxies have done on this worker.
-  var dnsMetrics = DNSMetrics()
   private var pods: [ProxyID: PodWorker] = [:]
   /// Those whose last connections run on; policy still holds for them.
   private var leaving: [ProxyID: PodWorker] = [:]

@@ -58,8 +58,8 @@ final class ControlPlane: Sendable {
           }
         },
         ready: {
-          journal?.complete()
           control.spawn { ready() }
+          journal?.complete()
         })
       self.client = client
       if let journal { loop.spawn { await self.confirm(journal, client) } }
