@@ -222,8 +222,15 @@ final class PodWorker {
     if stopping != nil { server.close(.closedLocally) }
   }
 
+  /// Closes the tunnels of both directions whose peers are revoked now.
+  func closeRevoked() {
+    for server in Array(servers.values) { worker.closeIfRevoked(server) }
+    for tunnel in pool.connections { worker.closeIfRevoked(tunnel) }
+  }
+
   /// A kept tunnel has done its handshake. One that came from the backlog of a leaving process is told so at once.
   func established(_ server: HTTP2Connection) {
+    if worker.closeIfRevoked(server) { return }
     if isLeaving { server.shutDownGracefully() }
   }
 

@@ -3,6 +3,7 @@ import Identity
 import Linux
 import Logging
 import Mesh
+import TLS
 import Telemetry
 import Vocabulary
 import ZDS
@@ -11,17 +12,20 @@ import ZDS
 struct WorkerContext: Sendable {
   let configuration: ZtunnelConfiguration
   let certificates: CertificateStore
+  /// Nil where no revocation list is configured.
+  let revocations: RevocationState?
   let accessLog: AccessLog
   let logger: Logger
   let names: NameService
 
   /// Without `names` the system's lookup finds the addresses of host names.
   init(
-    configuration: ZtunnelConfiguration, certificates: CertificateStore, accessLog: AccessLog, logger: Logger,
-    names: NameService? = nil
+    configuration: ZtunnelConfiguration, certificates: CertificateStore, revocations: RevocationState? = nil,
+    accessLog: AccessLog, logger: Logger, names: NameService? = nil
   ) {
     self.configuration = configuration
     self.certificates = certificates
+    self.revocations = revocations
     self.accessLog = accessLog
     self.logger = logger
     self.names = names ?? NameService(SystemResolver(ipv6Enabled: configuration.ipv6Enabled))
@@ -52,6 +56,8 @@ final class Worker {
   private(set) var mesh: MeshSnapshot
   /// DNS queries of all pods that wait for an answer from upstream.
   var forwardedQueries = 0
+  /// What the pods' DNS proxies have done on this worker.
+  var dnsMetrics = DNSMetrics()
   private var pods: [ProxyID: PodWorker] = [:]
   /// Those whose last connections run on; policy still holds for them.
   private var leaving: [ProxyID: PodWorker] = [:]
@@ -174,6 +180,27 @@ final class Worker {
       return try await context.certificates.credentials(
         for: workload.identity, until: .now + Self.certificateLimit)
     } catch { throw .identity(error) }
+  }
+}
+
+// MARK: Revocation
+
+extension Worker {
+  /// Closes every tunnel whose peer is on the revocation list in force.
+  func closeRevoked() {
+    for pod in pods.values { pod.closeRevoked() }
+    for pod in leaving.values { pod.closeRevoked() }
+  }
+
+  /// Closes a tunnel whose peer is revoked; true where it was. A list that came in during the handshake counts too.
+  @discardableResult
+  func closeIfRevoked(_ connection: HTTP2Connection) -> Bool {
+    guard let revocations = context.revocations, connection.closed == nil, connection.isPeerRevoked else {
+      return false
+    }
+    revocations.countRejection(connection.role == .client ? .source : .destination)
+    connection.close(.peerRevoked)
+    return true
   }
 }
 

@@ -3,6 +3,7 @@ import Identity
 import Linux
 import Logging
 import Mesh
+import TLS
 import Telemetry
 import ZDS
 
@@ -17,6 +18,10 @@ final class Daemon {
   private let meshFile: MeshFileSource?
   private let publisher: MeshPublisher
   private let controlPlane: ControlPlane?
+  private let vault: SnapshotVault?
+  private let keeper: CertificateKeeper?
+  private let revocations: RevocationSource?
+  private var isServing = false
   private let readiness: Readiness
   private let pods: PodHost
   private let client: ZDSClient
@@ -27,8 +32,9 @@ final class Daemon {
 
   /// Reads the mesh and starts the workers; nothing is served yet. Throws a `CodedError`.
   init(
-    configuration: ZtunnelConfiguration, certificates: CertificateStore, controlPlane: ControlPlane?,
-    log: LogPipeline, socketPath: UnixSocketPath, inherited: InheritedDescriptors, control: EventLoop
+    configuration: ZtunnelConfiguration, certificates: CertificateStore, tls: TLSSettings,
+    controlPlane: ControlPlane?, log: LogPipeline, socketPath: UnixSocketPath, inherited: InheritedDescriptors,
+    control: EventLoop
   ) throws {
     self.configuration = configuration
     self.certificates = certificates
@@ -48,13 +54,22 @@ final class Daemon {
       try MeshFileSource($0, into: mesh, on: control, log: Logger(label: "ztunnel::state"))
     }
     let context = WorkerContext(
-      configuration: configuration, certificates: certificates, accessLog: log.accessLog,
-      logger: Logger(label: "ztunnel::proxy"))
+      configuration: configuration, certificates: certificates, revocations: tls.revocations,
+      accessLog: log.accessLog, logger: Logger(label: "ztunnel::proxy"))
+    vault = try configuration.snapshot.map { try SnapshotVault($0) }
+    keeper = vault.flatMap { vault in
+      guard configuration.snapshot?.keepsCertificates == true, configuration.localCAPath == nil else {
+        CertificateKeeper.forget(vault)
+        return nil
+      }
+      return CertificateKeeper(vault, certificates, logger: Logger(label: "ztunnel::snapshot"))
+    }
     let snapshot = mesh.snapshot
     workers = try (0..<configuration.workerThreads).map {
       try WorkerHandle(index: $0, context: context, mesh: snapshot)
     }
     publisher.workers = workers
+    revocations = try Self.revocations(configuration, tls, workers, control)
     let readiness = Readiness(logger: logger)
     self.readiness = readiness
     pods = PodHost(
@@ -67,6 +82,18 @@ final class Daemon {
     watchdog = Watchdog(workers, on: control, logger: logger)
   }
 
+  private static func revocations(
+    _ configuration: ZtunnelConfiguration, _ tls: TLSSettings, _ workers: [WorkerHandle], _ control: EventLoop
+  ) throws(TLSError) -> RevocationSource? {
+    guard let path = configuration.revocationListPath, let state = tls.revocations else { return nil }
+    return try RevocationSource(path, into: state, on: control, logger: Logger(label: "ztunnel::crl")) {
+      for worker in workers { worker.post { $0.closeRevoked() } }
+    }
+  }
+
+  /// Time the control plane has after a start to describe the mesh, before what is known from before it is served.
+  private static let snapshotPatience = Duration.seconds(3)
+
   /// Starts to serve. On the control loop.
   func start() {
     do throws(SystemError) {
@@ -78,11 +105,20 @@ final class Daemon {
     }
     watchdog?.start()
     meshFile?.start()
+    revocations?.start()
+    keeper?.start()
     guard let discovery = configuration.discovery, let controlPlane else { return serve() }
     // Pods are served once the mesh is known: before that, policies would be missing (lifecycle.md §2).
     ServiceNotifier.status("not ready: state manager")
+    let journal = vault.map { MeshJournal($0, logger: Logger(label: "ztunnel::snapshot")) }
+    let before = MeshRestoration(
+      discovery.node, journal, limit: configuration.snapshot?.maximumAge ?? .zero, logger: logger)
+    mesh.apply(before.changes)
+    if let age = before.age {
+      _ = control.schedule(after: Self.snapshotPatience) { [unowned self] in serveFromSnapshot(age) }
+    }
     controlPlane.follow(
-      discovery, on: control, logger: Logger(label: "ztunnel::xds"),
+      discovery, before.subscription, keeping: journal, on: control, logger: Logger(label: "ztunnel::xds"),
       apply: { [unowned self] in await enforce($0) }, ready: { [unowned self] in received() })
   }
 
@@ -90,6 +126,15 @@ final class Daemon {
   private func enforce(_ changes: [MeshChange]) async {
     mesh.apply(changes)
     for worker in workers { await worker.run { _ in } }
+  }
+
+  /// The control plane is away: what it said before the start is the best that is known, and its policies hold.
+  private func serveFromSnapshot(_ age: Int64) {
+    guard !isServing, !stopping else { return }
+    logger.warning(
+      "the control plane is away; the mesh as it was before the start is served until it is back",
+      metadata: ["confirmed_seconds_ago": "\(age)", "workloads": "\(mesh.snapshot.workloadCount)"])
+    serve()
   }
 
   /// The control plane has told everything once.
@@ -105,7 +150,8 @@ final class Daemon {
   }
 
   private func serve() {
-    guard !end.hasBegun else { return }
+    guard !end.hasBegun, !isServing else { return }
+    isServing = true
     control.spawn { [client] in await client.run() }
   }
 
@@ -146,6 +192,7 @@ final class Daemon {
     ServiceNotifier.status("draining")
     client.stop()
     meshFile?.stop()
+    revocations?.stop()
     controlPlane?.stop()
     _ = control.schedule(after: deadline + ProcessEnd.margin) { [logger, control] in
       logger.error("the end takes longer than its deadline: what still runs is abandoned")
