@@ -4,7 +4,8 @@ import TestSupport
 import Testing
 import Vocabulary
 
-@Suite("Ztunnel told to end or to look again", .requires(.root, .command("ip"), .command("ss")), .timeLimit(.minutes(2)))
+@Suite(
+  "Ztunnel told to end or to look again", .requires(.root, .command("ip"), .command("ss")), .timeLimit(.minutes(2)))
 struct ShutdownTests {
   @Test("a second SIGTERM cuts what is open, says so, and ends in order", arguments: [SIGTERM, SIGINT])
   func twice(signal: CInt) async throws {
