@@ -54,6 +54,7 @@ let package = Package(
     // Values and the operating system.
     library("Vocabulary"),
     library("YAML", ["CYAML", "Vocabulary"]),
+    library("JSON", ["Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
@@ -74,11 +75,16 @@ let package = Package(
 
     library("XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
 
+    // The cluster.
+    library("Kubernetes", ["HTTP2", "JSON", "Linux", "TLS", "Vocabulary", "YAML"]),
+
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
-    library("NodeAgent", ["CLinux", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+    library(
+      "NodeAgent",
+      ["CLinux", "HTTP2", "JSON", "Kubernetes", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
     library(
       "Ztunnel",
       [
@@ -102,6 +108,7 @@ let package = Package(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "YAML"),
+    tests(of: "JSON", ["Vocabulary"]),
     tests(of: "Linux"),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
@@ -115,7 +122,11 @@ let package = Package(
       exclude: ["Servers"], swiftSettings: strict),
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
-    tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+    .testTarget(
+      name: "KubernetesTests",
+      dependencies: ["COpenSSL", "HTTP2", "JSON", "Kubernetes", "Linux", "TLS", "TestSupport", "Vocabulary"],
+      swiftSettings: strict),
+    tests(of: "NodeAgent", ["CLinux", "JSON", "Kubernetes", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
       ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
@@ -126,6 +137,10 @@ let package = Package(
         "node-agent", "ztunnel",
       ],
       exclude: ["ControlPlane"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "KubernetesNodeTests",
+      dependencies: ["JSON", "Linux", "TestSupport", "Vocabulary", "node-agent", "ztunnel"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

@@ -5,7 +5,7 @@ import Linux
 /// A client of one API server. Belongs to one event loop.
 public final class APIClient {
   public let access: ClusterAccess
-  let loop: EventLoop
+  public let loop: EventLoop
   private let channel: APIChannel
 
   /// Bytes taken of one answer: a page of 250 pods, each as large as etcd stores it, would be more, but none are.

@@ -2,7 +2,7 @@ import Glibc
 import Linux
 import TLS
 import Vocabulary
-import Yams
+import YAML
 
 /// Reads kubeconfig files: YAML or JSON that names clusters, users, and contexts which bring the two together.
 ///
@@ -25,37 +25,20 @@ public enum Kubeconfig {
   public static func parse(
     _ bytes: [UInt8], path: String, context: String? = nil
   ) throws(KubernetesError) -> ClusterAccess {
-    guard bytes.count <= largest, let text = String(validating: bytes, as: UTF8.self) else {
-      throw .configuration(subject: path, reason: "it is no text, or longer than \(largest) bytes")
+    guard bytes.count <= largest else {
+      throw .configuration(subject: path, reason: "it is longer than \(largest) bytes")
     }
-    // Aliases can describe exponentially much; no tool writes them here.
-    guard depth(of: bytes) <= 32 else { throw .configuration(subject: path, reason: "it is nested too deeply") }
-    let root: Node?
-    do { root = try Yams.compose(yaml: text, Resolver.basic) } catch {
-      throw .configuration(subject: path, reason: "it is no YAML")
+    let root: YAMLNode?
+    do throws(YAMLError) { root = try YAMLReader.document(bytes) } catch {
+      throw .configuration(subject: path, reason: error.summary)
     }
     guard let root, root.mapping != nil else { throw .configuration(subject: path, reason: "it is no mapping") }
     return try Document(path: path, root: root).access(context)
   }
 
-  /// An upper bound of how deep flow collections lie in each other.
-  private static func depth(of bytes: [UInt8]) -> Int {
-    var depth = 0
-    var deepest = 0
-    for byte in bytes {
-      switch byte {
-      case UInt8(ascii: "["), UInt8(ascii: "{"): depth += 1
-      case UInt8(ascii: "]"), UInt8(ascii: "}"): depth = max(0, depth - 1)
-      default: break
-      }
-      deepest = max(deepest, depth)
-    }
-    return deepest
-  }
-
   private struct Document {
     let path: String
-    let root: Node
+    let root: YAMLNode
 
     func access(_ wanted: String?) throws(KubernetesError) -> ClusterAccess {
       guard let name = wanted ?? text(root, "current-context"), !name.isEmpty else {
@@ -91,7 +74,7 @@ public enum Kubeconfig {
       return access
     }
 
-    private func entry(_ list: String, _ key: String, _ name: String) throws(KubernetesError) -> Node {
+    private func entry(_ list: String, _ key: String, _ name: String) throws(KubernetesError) -> YAMLNode {
       let entries = root[list]?.sequence ?? []
       guard let entry = entries.first(where: { text($0, "name") == name })?[key], entry.mapping != nil else {
         throw fail("there is no \(key) `\(name.prefix(80))`")
@@ -99,7 +82,7 @@ public enum Kubeconfig {
       return entry
     }
 
-    private func material(_ node: Node, _ key: String) throws(KubernetesError) -> ClusterAccess.Material? {
+    private func material(_ node: YAMLNode, _ key: String) throws(KubernetesError) -> ClusterAccess.Material? {
       if let data = text(node, "\(key)-data"), !data.isEmpty {
         guard let bytes = Base64.decode(data) else { throw fail("\(key)-data is no base64") }
         return .pem(bytes)
@@ -107,15 +90,15 @@ public enum Kubeconfig {
       return text(node, key).map { .file(resolved($0)) }
     }
 
-    private func refuse(_ keys: [String], in node: Node, of subject: String) throws(KubernetesError) {
+    private func refuse(_ keys: [String], in node: YAMLNode, of subject: String) throws(KubernetesError) {
       for key in keys {
         guard let value = node[key] else { continue }
-        if value.scalar?.string == "false" || value.scalar?.string == "" { continue }
+        if value.scalar == "false" || value.scalar == "" { continue }
         throw fail("`\(key)` of \(subject) is not supported")
       }
     }
 
-    private func text(_ node: Node, _ key: String) -> String? { node[key]?.scalar?.string }
+    private func text(_ node: YAMLNode, _ key: String) -> String? { node[key]?.scalar }
 
     private func resolved(_ file: String) -> String {
       if file.hasPrefix("/") { return file }
