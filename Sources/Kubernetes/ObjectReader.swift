@@ -93,6 +93,7 @@ public struct ObjectReader {
   private func place(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
   private func member(_ key: String) -> JSONValue? {
-    object[key].flatMap { $0.isNull ? nil : $0 }
+    guard let value = object[key], value != .null else { return .none }
+    return value
   }
 }

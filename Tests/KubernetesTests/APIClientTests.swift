@@ -2,7 +2,6 @@ import Foundation
 import HTTP2
 import JSON
 import Linux
-import TestSupport
 import Testing
 
 @testable import Kubernetes

@@ -99,13 +99,13 @@ final class FakeAPIServer {
   }
 
   private func accept() {
-    guard let accepted = try? TCPSocket.accept(listener.raw), let ssl = SSL_new(context) else { return }
+    guard let accepted = try? TCPSocket.accept(listener.raw)?.take(), let ssl = SSL_new(context) else { return }
     SSL_set_accept_state(ssl)
     connectionsMade += 1
     let nowhere = SocketAddress(.loopback(.v4), 0)
     guard
       let connection = try? HTTP2Connection(
-        role: .server, socket: SharedDescriptor(accepted.descriptor), peer: accepted.peer ?? nowhere, local: nowhere,
+        role: .server, socket: SharedDescriptor(accepted), peer: nowhere, local: nowhere,
         ssl: ssl, settings: .server, loop: loop, buffers: buffers)
     else { return }
     connections.append(connection)

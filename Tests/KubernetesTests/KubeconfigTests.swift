@@ -1,5 +1,4 @@
 import TLS
-import TestSupport
 import Testing
 import Vocabulary
 

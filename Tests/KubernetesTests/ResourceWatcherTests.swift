@@ -1,7 +1,6 @@
 import HTTP2
 import JSON
 import Linux
-import TestSupport
 import Testing
 
 @testable import Kubernetes
