@@ -44,7 +44,9 @@ extension Requirement {
 
 /// Brings the node up before the first test of a suite and takes it down after the last.
 struct RunningNode: SuiteTrait, TestScoping {
-  func provideScope(for test: Test, testCase: Test.Case?, performing function: @Sendable @concurrent () async throws -> Void)
+  func provideScope(
+    for test: Test, testCase: Test.Case?, performing function: @Sendable @concurrent () async throws -> Void
+  )
     async throws
   {
     let node = try KubernetesNode()
@@ -89,6 +91,13 @@ final class KubernetesNode: Sendable {
     network = try NetworkNamespace(path: try #require(environment["K8S_NETNS"]))
     directory = NSTemporaryDirectory() + "/ambient-node-" + UUID().uuidString
     try FileManager.default.createDirectory(atPath: directory + "/ca", withIntermediateDirectories: true)
+    let authority = directory + "/ca"
+    try Command.mustRun([
+      "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+      "-subj", "/O=test/CN=root", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout",
+      authority + "/ca-key.pem", "-out", authority + "/ca-cert.pem",
+    ])
+    try FileManager.default.copyItem(atPath: authority + "/ca-cert.pem", toPath: authority + "/root-cert.pem")
   }
 
   func stop() {
@@ -121,12 +130,14 @@ final class KubernetesNode: Sendable {
     if !FileManager.default.fileExists(atPath: meshFile) {
       try "workloads: []\n".write(toFile: meshFile, atomically: true, encoding: .utf8)
     }
-    return try start(
+    let ztunnel = try start(
       "ztunnel", [binary],
       [
         "LOCAL_XDS_PATH": meshFile, "LOCAL_CA_PATH": directory + "/ca", "INPOD_UDS": socket, "NODE_NAME": "node1",
         "ZTUNNEL_WORKER_THREADS": "1", "RUST_LOG": "info,access=debug", "CONNECTION_TERMINATION_DEADLINE": "1s",
       ])
+    try #require(ztunnel.waitForLine(containing: "limits") != nil, "\(ztunnel.output)\(ztunnel.errors)")
+    return ztunnel
   }
 
   private func start(_ name: String, _ command: [String], _ variables: [String: String]) throws -> RunningProcess {
