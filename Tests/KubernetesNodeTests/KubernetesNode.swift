@@ -206,7 +206,10 @@ final class KubernetesNode: Sendable {
   /// The pods of a namespace as the API shows them now.
   func pods(_ namespace: String) throws -> [NodePod] {
     let list = try JSONValue.parse(Array(try kubectl(["get", "pods", "-n", namespace, "-o", "json"]).utf8))
-    return (list["items"]?.array ?? []).compactMap(NodePod.init)
+    let pods = (list["items"]?.array ?? []).compactMap(NodePod.init)
+    // As a control plane would: ztunnel serves nobody whom it was not told of.
+    try writeMesh(pods)
+    return pods
   }
 
   func pod(_ name: String, in namespace: String) throws -> NodePod? {
@@ -240,7 +243,7 @@ final class KubernetesNode: Sendable {
     return !rules.contains("ISTIO")
   }
 
-  /// Tells ztunnel of pods as a control plane would.
+  /// Tells ztunnel of pods.
   func writeMesh(_ pods: [NodePod]) throws {
     let workloads = pods.compactMap { pod in
       pod.address.map { address in
@@ -259,7 +262,9 @@ final class KubernetesNode: Sendable {
       }
     }
     let text = "workloads:\(workloads.isEmpty ? " []" : "")\n\(workloads.joined(separator: "\n"))\n"
-    try text.write(toFile: meshFile, atomically: true, encoding: .utf8)
+    if (try? String(contentsOfFile: meshFile, encoding: .utf8)) != text {
+      try text.write(toFile: meshFile, atomically: true, encoding: .utf8)
+    }
   }
 }
 
