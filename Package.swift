@@ -31,6 +31,7 @@ let package = Package(
   products: [
     .executable(name: "node-agent", targets: ["node-agent"]),
     .executable(name: "ztunnel", targets: ["ztunnel"]),
+    .executable(name: "ambient-cni", targets: ["ambient-cni"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
@@ -57,6 +58,8 @@ let package = Package(
     library("YAML", ["CYAML", "Vocabulary"]),
     library("JSON", ["Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
+    library("Metrics"),
+    library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
@@ -82,15 +85,29 @@ let package = Package(
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
+    // The CNI plugin, which must depend on nothing that cannot be linked statically.
+    library("CNI", ["JSON", "Vocabulary"]),
+    .target(name: "CPluginStart"),
+    // Tests must not depend on it: its linker settings would become theirs. They run what `--build-tests` builds.
+    .executableTarget(
+      name: "ambient-cni", dependencies: ["CNI", "CPluginStart"], path: "Sources/AmbientCNICommand",
+      swiftSettings: strict,
+      // lld, because it does not complain about the runtime's use of dlopen, which the plugin never comes to.
+      linkerSettings: [.unsafeFlags(["-static-executable", "-use-ld=lld", "-Xlinker", "--gc-sections"])]),
+
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
     library(
       "NodeAgent",
-      ["CLinux", "HTTP2", "JSON", "Kubernetes", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+      [
+        "CLinux", "CNI", "HTTP2", "HTTPServer", "JSON", "Kubernetes", "Linux", "Redirection", "Telemetry", "Vocabulary",
+        "YAML", "ZDS", log,
+      ]),
     library(
       "Ztunnel",
       [
-        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
-        log,
+        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary",
+        "XDS",
+        "YAML", "ZDS", log,
       ]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
@@ -111,12 +128,19 @@ let package = Package(
     tests(of: "YAML"),
     tests(of: "JSON", ["Vocabulary"]),
     tests(of: "Linux"),
+    tests(of: "Metrics"),
+    tests(of: "HTTPServer", ["Linux", "Vocabulary"]),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
     tests(of: "DNS", ["Mesh", "Vocabulary"]),
     tests(of: "TLS", ["COpenSSL"]),
-    tests(of: "Identity", ["COpenSSL", "GRPC", "IstioAPI", "TLS", protobuf]),
+    .testTarget(
+      name: "IdentityTests",
+      dependencies: [
+        "COpenSSL", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "TLS", "TestSupport", "Vocabulary", protobuf,
+      ],
+      exclude: ["Servers"], swiftSettings: strict),
     tests(of: "HTTP2"),
     .testTarget(
       name: "GRPCTests", dependencies: ["GRPC", "HTTP2", "Linux", "TLS", "TestSupport", "Vocabulary"],
@@ -127,10 +151,16 @@ let package = Package(
       name: "KubernetesTests",
       dependencies: ["COpenSSL", "HTTP2", "JSON", "Kubernetes", "Linux", "TLS", "TestSupport", "Vocabulary"],
       swiftSettings: strict),
-    tests(of: "NodeAgent", ["CLinux", "JSON", "Kubernetes", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+    tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
+    tests(
+      of: "NodeAgent",
+      ["CLinux", "HTTPServer", "JSON", "Kubernetes", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
-      ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+      [
+        "DNS", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
+        log, protobuf,
+      ]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [

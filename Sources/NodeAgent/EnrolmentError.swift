@@ -29,6 +29,8 @@ public enum EnrolmentError: CodedError, Equatable {
   case redirection(Cause)
   case announcement(ZDSError)
   case removal(Cause)
+  /// The node's probes could not be let through, or not be stopped.
+  case probes(Cause)
 
   public var code: String {
     switch self {
@@ -39,7 +41,7 @@ public enum EnrolmentError: CodedError, Equatable {
     case .podNotFound: "ENROL_POD_NOT_FOUND"
     case .redirection(let cause): cause.code
     case .announcement(let error): error.code
-    case .removal(let cause): cause.code
+    case .removal(let cause), .probes(let cause): cause.code
     }
   }
 
@@ -55,6 +57,7 @@ public enum EnrolmentError: CodedError, Equatable {
     case .redirection(let cause): "redirection could not be written: \(cause.summary)"
     case .announcement(let error): error.summary
     case .removal(let cause): "redirection could not be removed: \(cause.summary)"
+    case .probes(let cause): "the node's probes could not be arranged: \(cause.summary)"
     }
   }
 
@@ -65,7 +68,7 @@ public enum EnrolmentError: CodedError, Equatable {
     case .namespaceClaimed: "two workloads cannot share a namespace; take one of them out"
     case .podWithoutAddress: nil
     case .podNotFound: "check that the node's /proc is mounted and that the agent has CAP_SYS_PTRACE and CAP_SYS_ADMIN"
-    case .redirection(let cause), .removal(let cause): cause.remedy
+    case .redirection(let cause), .removal(let cause), .probes(let cause): cause.remedy
     case .announcement(let error): error.remedy
     }
   }

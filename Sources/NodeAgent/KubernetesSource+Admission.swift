@@ -67,7 +67,7 @@ extension KubernetesSource: PodAdmission {
     let wanted = enroller.defaults.adjusted(by: CaptureAnnotations.of(pod.meta.annotations).wishes)
     do throws(EnrolmentError) {
       let namespace = try await enroller.open(.path(path))
-      let deviations = try await enroller.redirection { try $0.check(wanted, in: namespace) }
+      let deviations = try await enroller.redirection { try $0.prove(wanted, in: namespace) }.deviations
       guard deviations.isEmpty else { throw .redirection(.init(RedirectionError.notProven(deviations))) }
     } catch { throw .enrolment(error) }
     switch enroller.state(of: uid) {

@@ -76,6 +76,9 @@ final class KubernetesSource: WorkloadSource {
     client.close()
   }
 
+  /// The watches are never behind by more than what is on its way; what follows from them is handed on again.
+  func reread() { scheduleUpdate() }
+
   // MARK: Changes
 
   private func received(_ change: ObjectChange<Pod>) {

@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// Where a workload's network namespace is found.
 public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
   /// A file such as `/run/netns/web`.
@@ -12,6 +14,14 @@ public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
     case .path(let path): path
     case .process(let process): "/proc/\(process)/ns/net"
     case .pod(let placement): placement.description
+    }
+  }
+
+  /// The addresses its workload is known by; nil: whatever is found inside.
+  var addresses: [IPAddress]? {
+    switch self {
+    case .path, .process: nil
+    case .pod(let placement): placement.addresses
     }
   }
 }

@@ -33,10 +33,17 @@ public struct NodeAgentConfiguration: Sendable {
   public static let defaultStateDirectory = "/run/ambient/node-agent"
 
   /// Where workloads come from. Never from both: each would take out of the mesh what only the other knows.
-  public enum Source: Sendable {
+  public enum Source: Sendable, CustomStringConvertible {
     /// The path of a directory of files.
     case directory(String)
     case kubernetes(KubernetesSettings)
+
+    public var description: String {
+      switch self {
+      case .directory(let path): path
+      case .kubernetes(let settings): "\(settings.access.server)"
+      }
+    }
   }
 
   public let socketPath: UnixSocketPath

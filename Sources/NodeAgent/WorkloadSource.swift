@@ -2,4 +2,6 @@
 protocol WorkloadSource: AnyObject {
   func start()
   func stop()
+  /// Looks at everything now, without waiting for an event.
+  func reread()
 }

@@ -11,7 +11,7 @@ enum Daemon {
     _ flags: NodeAgentConfiguration.Flags, environment: [String: String], passedOver: [String] = []
   ) throws {
     // Before any thread is made: all inherit it.
-    SignalSource.block([SIGTERM, SIGINT])
+    SignalSource.block(NodeAgent.signals)
     let configuration: NodeAgentConfiguration
     let filter: LogFilter
     do {

@@ -198,15 +198,16 @@ struct EnrolmentOnNodeTests {
     try await onNode { node, namespace in
       try node.apply(NodePod.manifest("client", in: namespace), NodePod.manifest("server", in: namespace))
       let pods = try enrolled(node, namespace, 2)
+      let client = try #require(pods.first { $0.name == "client" })
       let address = try #require(pods.first { $0.name == "server" }?.address)
+      let inside = try node.network(of: client).namespace
       var answer = ""
-      let isAnswered = eventually(within: Self.patience) {
-        let command = [
-          "exec", "client", "-n", namespace, "--", "wget", "-q", "-T", "5", "-O", "-", "http://\(address):8080/",
-        ]
-        answer = (try? node.kubectl(command)) ?? ""
-        return answer == "server\n" && (try? node.ztunnel().lines.contains { $0.contains("dst.hbone_addr") }) == true
+      let isAnswered = try eventually(within: Self.patience) {
+        let result = try Command.run(["curl", "-sS", "--max-time", "5", "http://\(address):8080/"], in: inside)
+        answer = result.output + result.errors
+        return answer == "server\n" && (try node.ztunnel().lines.contains { $0.contains("dst.hbone_addr") })
       }
+      if !isAnswered { node.printLogs() }
       #expect(isAnswered, "\(answer)")
       let identity = "spiffe://cluster.local/ns/\(namespace)/sa/default"
       let line = try node.ztunnel().lines.first { $0.contains("dst.hbone_addr") && $0.contains("inbound") }
