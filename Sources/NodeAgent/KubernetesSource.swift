@@ -163,6 +163,11 @@ final class KubernetesSource: WorkloadSource {
   // MARK: Trouble
 
   private func failed(_ error: KubernetesError, watching kind: String) {
+    // An object that cannot be read is no trouble with the server.
+    if case .malformed = error {
+      logger.warning("\(error)")
+      return
+    }
     let isNew = trouble.note(error, kind)
     logger.log(level: isNew ? .warning : .debug, "\(error)", metadata: ["watching": "\(kind)s"])
   }
@@ -176,10 +181,13 @@ final class KubernetesSource: WorkloadSource {
 struct WatchTrouble {
   private var told: [String: Set<String>] = [:]
 
+  /// Different troubles with one kind that are told before there is good news.
+  private static let most = 20
+
   /// True when this was not told since the last good news.
   mutating func note(_ error: KubernetesError, _ kind: String) -> Bool {
-    // An object that cannot be read is not trouble with the server, and each is told by itself.
-    told[kind, default: []].insert("\(error)").inserted && (told[kind]?.count ?? 0) <= 20
+    guard (told[kind]?.count ?? 0) < Self.most else { return false }
+    return told[kind, default: []].insert("\(error)").inserted
   }
 
   /// True when there was trouble.
