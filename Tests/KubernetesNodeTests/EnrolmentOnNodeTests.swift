@@ -205,7 +205,8 @@ struct EnrolmentOnNodeTests {
       let isAnswered = try eventually(within: Self.patience) {
         let result = try Command.run(["curl", "-sS", "--max-time", "5", "http://\(address):8080/"], in: inside)
         answer = result.output + result.errors
-        return answer == "server\n" && (try node.ztunnel().lines.contains { $0.contains("dst.hbone_addr") })
+        let isTunnelled = try node.ztunnel().lines.contains { $0.contains("dst.hbone_addr") }
+        return answer == "server\n" && isTunnelled
       }
       if !isAnswered { node.printLogs() }
       #expect(isAnswered, "\(answer)")
