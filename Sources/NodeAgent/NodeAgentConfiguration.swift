@@ -77,7 +77,7 @@ public struct NodeAgentConfiguration: Sendable {
 
   // MARK: Values
 
-  private static func boolean(
+  static func boolean(
     _ name: String, _ environment: [String: String], default value: Bool
   ) throws(ConfigurationError) -> Bool {
     guard let text = environment[name], !text.isEmpty else { return value }
