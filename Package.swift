@@ -58,6 +58,8 @@ let package = Package(
     library("JSON", ["Vocabulary"]),
     library("YAML", ["CYAML", "Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
+    library("Metrics"),
+    library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
@@ -118,6 +120,8 @@ let package = Package(
     tests(of: "JSON", ["Vocabulary"]),
     tests(of: "YAML"),
     tests(of: "Linux"),
+    tests(of: "Metrics"),
+    tests(of: "HTTPServer", ["Linux", "Vocabulary"]),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
