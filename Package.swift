@@ -94,7 +94,8 @@ let package = Package(
 
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
     library(
-      "NodeAgent", ["CLinux", "CNI", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+      "NodeAgent",
+      ["CLinux", "CNI", "HTTPServer", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
     library(
       "Ztunnel",
       [
@@ -135,7 +136,7 @@ let package = Package(
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
     tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
-    tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+    tests(of: "NodeAgent", ["CLinux", "CNI", "JSON", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
       ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),

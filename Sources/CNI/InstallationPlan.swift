@@ -51,7 +51,7 @@ public struct InstallationPlan: Equatable, Sendable {
   /// A single plugin's file, kept while a list stands in its place.
   public static let savedSuffix = ".ambient-saved"
 
-  private init() {}
+  init(steps: [Step] = []) { self.steps = steps }
 
   // MARK: Installing
 
