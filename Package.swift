@@ -55,8 +55,8 @@ let package = Package(
 
     // Values and the operating system.
     library("Vocabulary"),
-    library("JSON", ["Vocabulary"]),
     library("YAML", ["CYAML", "Vocabulary"]),
+    library("JSON", ["Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
     library("Metrics"),
     library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
@@ -118,8 +118,8 @@ let package = Package(
     .testTarget(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
-    tests(of: "JSON", ["Vocabulary"]),
     tests(of: "YAML"),
+    tests(of: "JSON", ["Vocabulary"]),
     tests(of: "Linux"),
     tests(of: "Metrics"),
     tests(of: "HTTPServer", ["Linux", "Vocabulary"]),
