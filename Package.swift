@@ -79,6 +79,9 @@ let package = Package(
 
     library("XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
 
+    // The cluster.
+    library("Kubernetes", ["HTTP2", "JSON", "Linux", "TLS", "Vocabulary", "YAML"]),
+
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
@@ -95,7 +98,10 @@ let package = Package(
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
     library(
       "NodeAgent",
-      ["CLinux", "CNI", "HTTPServer", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+      [
+        "CLinux", "CNI", "HTTP2", "HTTPServer", "JSON", "Kubernetes", "Linux", "Redirection", "Telemetry", "Vocabulary",
+        "YAML", "ZDS", log,
+      ]),
     library(
       "Ztunnel",
       [
@@ -136,7 +142,12 @@ let package = Package(
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
     tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
-    tests(of: "NodeAgent", ["CLinux", "CNI", "JSON", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+    .testTarget(
+      name: "KubernetesTests",
+      dependencies: ["COpenSSL", "HTTP2", "JSON", "Kubernetes", "Linux", "TLS", "TestSupport", "Vocabulary"],
+      swiftSettings: strict),
+    tests(
+      of: "NodeAgent", ["CLinux", "CNI", "JSON", "Kubernetes", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
       ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
@@ -147,6 +158,10 @@ let package = Package(
         "node-agent", "ztunnel",
       ],
       exclude: ["ControlPlane"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "KubernetesNodeTests",
+      dependencies: ["JSON", "Linux", "TestSupport", "Vocabulary", "node-agent", "ztunnel"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

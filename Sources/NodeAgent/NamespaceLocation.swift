@@ -4,14 +4,14 @@ public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
   case path(String)
   /// The namespace a process runs in.
   case process(Int32)
+  /// That of a pod, which is proven by the pod's addresses.
+  case pod(PodPlacement)
 
-  /// The file to open.
-  public var path: String {
+  public var description: String {
     switch self {
     case .path(let path): path
     case .process(let process): "/proc/\(process)/ns/net"
+    case .pod(let placement): placement.description
     }
   }
-
-  public var description: String { path }
 }

@@ -5,9 +5,9 @@ import Redirection
 import Vocabulary
 import ZDS
 
-/// The daemon: files of workloads in, rules and a socket for ztunnel out (enrollment.md §7).
+/// The daemon: workloads in, rules and a socket for ztunnel out (enrollment.md §7).
 ///
-/// Order of a start: the socket is bound, so that a ztunnel may wait; the directory is read completely; every workload
+/// Order of a start: the socket is bound, so that a ztunnel may wait; the source is read completely; every workload
 /// is tried once; only then ztunnels are accepted. So no ztunnel ever gets a snapshot that lacks what it runs.
 ///
 /// At the end the sockets are closed and the rules stay: a workload whose proxy is gone is cut off, not in the clear.
@@ -23,7 +23,7 @@ public final class NodeAgent {
   private let server: ZDSServer
   private let enroller: Enroller
   private let threads = BlockingThreads(limit: 8)
-  private var source: DirectorySource?
+  private var source: (any WorkloadSource)?
   private var signals: SignalSource?
   private var isAccepting = false
   private var end: CheckedContinuation<Void, Never>?
@@ -34,7 +34,7 @@ public final class NodeAgent {
   /// Throws ``ZDSError`` or ``SystemError`` when it cannot start.
   public static func run(_ configuration: NodeAgentConfiguration) throws {
     // Before any thread can be inside another namespace.
-    let opener = NamespaceOpener.ofThisNode()
+    let opener = NamespaceOpener.ofThisNode(proc: configuration.proc)
     SignalSource.ignoreBrokenPipes()
     let loop = try EventLoop(name: "node-agent")
     let outcome = Outcome()
@@ -82,13 +82,8 @@ public final class NodeAgent {
         "DNS of pods is captured", metadata: ["ztunnel": "served with ISTIO_META_DNS_CAPTURE=true, on port 15053"])
     }
     signals = try SignalSource([SIGTERM, SIGINT], on: loop) { [weak self] number in self?.signalled(by: number) }
-    let directory = WorkloadDirectory(
-      path: configuration.workloads, remembered: RememberedFiles(directory: configuration.stateDirectory))
-    let source = DirectorySource(
-      directory, threads: threads, logger: Logger(label: "workloads"), on: loop
-    ) { [weak self] workloads in self?.want(workloads) }
+    let source = makeSource()
     self.source = source
-    ServiceNotifier.status("reading \(configuration.workloads)")
     source.start()
     verifyPeriodically()
     showLife()
@@ -106,6 +101,24 @@ public final class NodeAgent {
     }
     server.stop()
     logger.info("stopped")
+  }
+
+  private func makeSource() -> any WorkloadSource {
+    switch configuration.source {
+    case .directory(let path):
+      ServiceNotifier.status("reading \(path)")
+      let directory = WorkloadDirectory(
+        path: path, remembered: RememberedFiles(directory: configuration.stateDirectory))
+      return DirectorySource(
+        directory, threads: threads, logger: Logger(label: "workloads"), on: loop
+      ) { [weak self] workloads in self?.want(workloads) }
+    case .kubernetes(let settings):
+      ServiceNotifier.status("reading the cluster at \(settings.access.server)")
+      return KubernetesSource(
+        settings, enroller: enroller, stateDirectory: configuration.stateDirectory,
+        logger: Logger(label: "kubernetes"), on: loop
+      ) { [weak self] workloads in self?.want(workloads) }
+    }
   }
 
   private func want(_ workloads: [DesiredWorkload]) {
