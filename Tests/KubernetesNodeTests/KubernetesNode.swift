@@ -44,7 +44,9 @@ extension Requirement {
 
 /// Brings the node up before the first test of a suite and takes it down after the last.
 struct RunningNode: SuiteTrait, TestScoping {
-  func provideScope(for test: Test, testCase: Test.Case?, performing function: @Sendable @concurrent () async throws -> Void)
+  func provideScope(
+    for test: Test, testCase: Test.Case?, performing function: @Sendable @concurrent () async throws -> Void
+  )
     async throws
   {
     let node = try KubernetesNode()
