@@ -52,13 +52,15 @@ struct DaemonSetQueryTests {
   @Test(
     "it may want other nodes",
     arguments: [
-      ("In", "zone", ["a"] as JSONValue, true), ("In", "zone", ["b"], false), ("NotIn", "zone", ["a"], false),
-      ("NotIn", "other", ["a"], true), ("Exists", "zone", [], true), ("Exists", "other", [], false),
-      ("DoesNotExist", "zone", [], false), ("Gt", "size", ["4"], true), ("Gt", "size", ["5"], false),
-      ("Lt", "size", ["6"], true), ("Lt", "zone", ["6"], false), ("Unheard", "zone", [], true),
+      ("In zone a", true), ("In zone b", false), ("NotIn zone a", false), ("NotIn other a", true),
+      ("Exists zone", true), ("Exists other", false), ("DoesNotExist zone", false), ("Gt size 4", true),
+      ("Gt size 5", false), ("Lt size 6", true), ("Lt zone 6", false), ("Unheard zone", true),
     ])
-  func affinity(operation: String, key: String, values: JSONValue, matches: Bool) {
-    let pod = requiring("matchExpressions", [["key": .string(key), "operator": .string(operation), "values": values]])
+  func affinity(requirement: String, matches: Bool) {
+    let words = requirement.split(separator: " ").map(String.init)
+    let pod = requiring(
+      "matchExpressions",
+      [["operator": .string(words[0]), "key": .string(words[1]), "values": .strings(words.dropFirst(2))]])
     #expect(judge(daemonSet(pod: pod)) == .present(isOurs: true, isBeingDeleted: false, matchesNode: matches))
   }
 
@@ -66,9 +68,9 @@ struct DaemonSetQueryTests {
   func namesAndSelectors() {
     let here = requiring("matchFields", [["key": "metadata.name", "operator": "In", "values": ["node1"]]])
     let there = requiring("matchFields", [["key": "metadata.name", "operator": "In", "values": ["node2"]]])
-    for (pod, matches) in [
-      (here, true), (there, false), (["nodeSelector": ["zone": "a"]], true), (["nodeSelector": ["zone": "b"]], false),
-    ] {
+    let selected: JSONValue = ["nodeSelector": ["zone": "a"]]
+    let unselected: JSONValue = ["nodeSelector": ["zone": "b"]]
+    for (pod, matches) in [(here, true), (there, false), (selected, true), (unselected, false)] {
       #expect(judge(daemonSet(pod: pod)) == .present(isOurs: true, isBeingDeleted: false, matchesNode: matches))
     }
   }
