@@ -82,13 +82,14 @@ public final class CNIEndpoint {
 
     private static func time(for question: AgentQuestion) -> Duration {
       let time = question.timeout.map { Duration.milliseconds($0) } ?? usualTime
-      return max(shortest, time - margin)
+      return max(shortest, time - 2 * margin)
     }
 
     private func decide(
       _ subject: AgentQuestion.Subject, _ sandbox: PodSandbox, until deadline: ContinuousClock.Instant
     ) async -> AgentAnswer {
-      await loop.first(before: deadline, otherwise: AgentAnswer(PodAdmissionError.deadlineExceeded(step: "deciding"))) {
+      // Whoever decides knows best what was waited for, and speaks first.
+      await loop.first(before: deadline + margin, otherwise: AgentAnswer(PodAdmissionError.deadlineExceeded(step: "deciding"))) {
         [admission] in
         do throws(PodAdmissionError) {
           switch subject {
