@@ -8,7 +8,7 @@ import Testing
   "Enrolment on a real Kubernetes node", .serialized, .requires(.root, .kubernetesNode), .runningNode)
 struct EnrolmentOnNodeTests {
   /// Time in which a pod is created, started, enrolled and probed, on a machine that does other things as well.
-  static let patience = Duration.seconds(60)
+  static let patience = Duration.seconds(45)
 
   /// Gives a node with both daemons to `body`, and a namespace of a random name; cleans up afterwards.
   func onNode(
@@ -198,7 +198,6 @@ struct EnrolmentOnNodeTests {
     try await onNode { node, namespace in
       try node.apply(NodePod.manifest("client", in: namespace), NodePod.manifest("server", in: namespace))
       let pods = try enrolled(node, namespace, 2)
-      try node.writeMesh(pods)
       let address = try #require(pods.first { $0.name == "server" }?.address)
       var answer = ""
       let isAnswered = eventually(within: Self.patience) {

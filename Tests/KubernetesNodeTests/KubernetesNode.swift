@@ -91,6 +91,13 @@ final class KubernetesNode: Sendable {
     network = try NetworkNamespace(path: try #require(environment["K8S_NETNS"]))
     directory = NSTemporaryDirectory() + "/ambient-node-" + UUID().uuidString
     try FileManager.default.createDirectory(atPath: directory + "/ca", withIntermediateDirectories: true)
+    let authority = directory + "/ca"
+    try Command.mustRun([
+      "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+      "-subj", "/O=test/CN=root", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout",
+      authority + "/ca-key.pem", "-out", authority + "/ca-cert.pem",
+    ])
+    try FileManager.default.copyItem(atPath: authority + "/ca-cert.pem", toPath: authority + "/root-cert.pem")
   }
 
   func stop() {
@@ -123,12 +130,14 @@ final class KubernetesNode: Sendable {
     if !FileManager.default.fileExists(atPath: meshFile) {
       try "workloads: []\n".write(toFile: meshFile, atomically: true, encoding: .utf8)
     }
-    return try start(
+    let ztunnel = try start(
       "ztunnel", [binary],
       [
         "LOCAL_XDS_PATH": meshFile, "LOCAL_CA_PATH": directory + "/ca", "INPOD_UDS": socket, "NODE_NAME": "node1",
         "ZTUNNEL_WORKER_THREADS": "1", "RUST_LOG": "info,access=debug", "CONNECTION_TERMINATION_DEADLINE": "1s",
       ])
+    try #require(ztunnel.waitForLine(containing: "limits") != nil, "\(ztunnel.output)\(ztunnel.errors)")
+    return ztunnel
   }
 
   private func start(_ name: String, _ command: [String], _ variables: [String: String]) throws -> RunningProcess {
@@ -197,7 +206,10 @@ final class KubernetesNode: Sendable {
   /// The pods of a namespace as the API shows them now.
   func pods(_ namespace: String) throws -> [NodePod] {
     let list = try JSONValue.parse(Array(try kubectl(["get", "pods", "-n", namespace, "-o", "json"]).utf8))
-    return (list["items"]?.array ?? []).compactMap(NodePod.init)
+    let pods = (list["items"]?.array ?? []).compactMap(NodePod.init)
+    // As a control plane would: ztunnel serves nobody whom it was not told of.
+    try writeMesh(pods)
+    return pods
   }
 
   func pod(_ name: String, in namespace: String) throws -> NodePod? {
@@ -231,7 +243,7 @@ final class KubernetesNode: Sendable {
     return !rules.contains("ISTIO")
   }
 
-  /// Tells ztunnel of pods as a control plane would.
+  /// Tells ztunnel of pods.
   func writeMesh(_ pods: [NodePod]) throws {
     let workloads = pods.compactMap { pod in
       pod.address.map { address in
@@ -250,7 +262,9 @@ final class KubernetesNode: Sendable {
       }
     }
     let text = "workloads:\(workloads.isEmpty ? " []" : "")\n\(workloads.joined(separator: "\n"))\n"
-    try text.write(toFile: meshFile, atomically: true, encoding: .utf8)
+    if (try? String(contentsOfFile: meshFile, encoding: .utf8)) != text {
+      try text.write(toFile: meshFile, atomically: true, encoding: .utf8)
+    }
   }
 }
 

@@ -82,14 +82,16 @@ public final class CNIEndpoint {
 
     private static func time(for question: AgentQuestion) -> Duration {
       let time = question.timeout.map { Duration.milliseconds($0) } ?? usualTime
-      return max(shortest, time - 2 * margin)
+      return max(shortest, time - margin * 2)
     }
 
     private func decide(
       _ subject: AgentQuestion.Subject, _ sandbox: PodSandbox, until deadline: ContinuousClock.Instant
     ) async -> AgentAnswer {
       // Whoever decides knows best what was waited for, and speaks first.
-      await loop.first(before: deadline + margin, otherwise: AgentAnswer(PodAdmissionError.deadlineExceeded(step: "deciding"))) {
+      await loop.first(
+        before: deadline + margin, otherwise: AgentAnswer(PodAdmissionError.deadlineExceeded(step: "deciding"))
+      ) {
         [admission] in
         do throws(PodAdmissionError) {
           switch subject {
