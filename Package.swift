@@ -147,14 +147,14 @@ let package = Package(
       exclude: ["Servers"], swiftSettings: strict),
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
+    tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
     .testTarget(
       name: "KubernetesTests",
       dependencies: ["COpenSSL", "HTTP2", "JSON", "Kubernetes", "Linux", "TLS", "TestSupport", "Vocabulary"],
       swiftSettings: strict),
-    tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
     tests(
       of: "NodeAgent",
-      ["CLinux", "HTTPServer", "JSON", "Kubernetes", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+      ["CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
       [

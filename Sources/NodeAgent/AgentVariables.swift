@@ -25,7 +25,8 @@ public enum AgentVariables {
   /// Our own.
   static let additional = [
     "WORKLOADS_DIRECTORY", "WORKLOAD_SOURCE", "AMBIENT_STATE_DIRECTORY", "AMBIENT_RECONCILE_INTERVAL", "HOST_PROC",
-    "KUBECONFIG", "LOG_FORMAT",
+    "KUBECONFIG", "LOG_FORMAT", "MOUNTED_CNI_BIN_DIR", "AMBIENT_CNI_PROGRAM", "AMBIENT_CNI_KUBECONFIG",
+    "AMBIENT_SERVICE_ACCOUNT_DIRECTORY",
   ]
 
   /// All that the agent looks at.

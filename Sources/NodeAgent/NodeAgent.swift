@@ -24,6 +24,7 @@ public final class NodeAgent {
   private let enroller: Enroller
   private let threads = BlockingThreads(limit: 8)
   private var source: (any WorkloadSource)?
+  private let cni: CNIService?
   private var signals: SignalSource?
   private var isAccepting = false
   private var end: CheckedContinuation<Void, Never>?
@@ -73,6 +74,7 @@ public final class NodeAgent {
       defaults: configuration.redirection, redirector: Redirector(), announcer: server, opener: opener,
       threads: threads, logger: Logger(label: "enrolment"), on: loop)
     live.enroller = enroller
+    cni = configuration.cni.map { [threads] in CNIService($0, threads: threads, on: loop) }
   }
 
   /// Where the server's events find the enroller, which is made after it.
@@ -89,12 +91,16 @@ public final class NodeAgent {
     signals = try SignalSource(Self.signals, on: loop) { [weak self] number in self?.signalled(by: number) }
     let source = makeSource()
     self.source = source
+    if let admission = source as? any PodAdmission { try cni?.listen(for: admission, on: loop) }
     source.start()
     verifyPeriodically()
     showLife()
 
     if !signalled { await withCheckedContinuation { end = $0 } }
     ServiceNotifier.stopping()
+    await cni?.leave {
+      await (source as? KubernetesSource)?.daemonSet(namespace: configuration.cni?.entry.agentNamespace)
+    }
     source.stop()
     if configuration.cleanupOnExit {
       let done = await enroller.leaveAll(within: Self.cleanup)
@@ -135,6 +141,7 @@ public final class NodeAgent {
       await enroller.firstAttempts(within: Self.firstAttempts)
       do {
         try server.startAccepting()
+        cni?.install()
         ServiceNotifier.ready()
         logger.info("accepting ztunnels")
       } catch {

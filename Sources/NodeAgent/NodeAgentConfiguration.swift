@@ -54,6 +54,8 @@ public struct NodeAgentConfiguration: Sendable {
   /// Between two proofs of every enrolled namespace.
   public let reconcileInterval: Duration
   public let cleanupOnExit: Bool
+  /// The CNI plugin, where pods are made by a container runtime; nil elsewhere.
+  public let cni: CNISettings?
 
   /// Throws ``ConfigurationError``.
   public init(flags: Flags = .init(), environment: [String: String]) throws(ConfigurationError) {
@@ -72,6 +74,7 @@ public struct NodeAgentConfiguration: Sendable {
         expected: "at least 100ms")
     }
     cleanupOnExit = flags.cleanupOnExit
+    cni = if case .kubernetes = source { try CNISettings(environment: environment) } else { nil }
   }
 
   private static func source(_ flags: Flags, _ environment: [String: String]) throws(ConfigurationError) -> Source {

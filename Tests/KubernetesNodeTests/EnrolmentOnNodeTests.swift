@@ -8,10 +8,10 @@ import Testing
   "Enrolment on a real Kubernetes node", .serialized, .requires(.root, .kubernetesNode), .runningNode)
 struct EnrolmentOnNodeTests {
   /// Time in which a pod is created, started, enrolled and probed, on a machine that does other things as well.
-  private static let patience = Duration.seconds(45)
+  static let patience = Duration.seconds(45)
 
   /// Gives a node with both daemons to `body`, and a namespace of a random name; cleans up afterwards.
-  private func onNode(
+  func onNode(
     ambient: Bool = true, agent: [String: String] = [:], startAgent: Bool = true,
     _ body: (KubernetesNode, String) async throws -> Void
   ) async throws {
@@ -36,7 +36,7 @@ struct EnrolmentOnNodeTests {
   }
 
   /// Waits until the API shows the pods of a namespace as `condition` wants them.
-  private func pods(
+  func pods(
     _ node: KubernetesNode, _ namespace: String, _ what: Comment, _ condition: ([NodePod]) throws -> Bool
   ) throws -> [NodePod] {
     var latest: [NodePod] = []
