@@ -85,7 +85,8 @@ let package = Package(
     library(
       "Ztunnel",
       [
-        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
+        "CLinux", "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "Linux", "Mesh", "Metrics", "TLS", "Telemetry",
+        "Vocabulary", "XDS", "ZDS",
         log,
       ]),
     .executableTarget(
@@ -123,7 +124,10 @@ let package = Package(
     tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
-      ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+      [
+        "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "Linux", "Mesh", "Metrics", "TLS", "Telemetry", "Vocabulary",
+        "ZDS", log,
+      ]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [

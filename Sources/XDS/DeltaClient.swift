@@ -4,6 +4,17 @@ import Linux
 import Logging
 import Mesh
 
+/// What happens to a ``DeltaClient``, for those who count.
+public enum DeltaClientEvent: Sendable {
+  /// A stream is open.
+  case connected
+  /// A response, with the sum of its resources' sizes.
+  case received(typeURL: String, bytes: Int)
+  case rejected(ResourceType)
+  /// A stream has ended, or could not be opened.
+  case ended(GRPCStatus, wasConnected: Bool)
+}
+
 /// Keeps a stream to the control plane, for ever. Belongs to its channel's loop.
 public final class DeltaClient {
   /// Makes changes and returns when they are in force.
@@ -14,17 +25,20 @@ public final class DeltaClient {
   private let logger: Logger
   private let apply: Apply
   private let ready: () -> Void
+  private let observe: (DeltaClientEvent) -> Void
   private var subscription: DeltaSubscription
   private var call: GRPCCall?
   private var isStopped = false
+  private var isConnected = false
 
   static let method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
-  /// `ready` is called once, when each type was processed.
+  /// `ready` is called once, when each type was processed; `observe` whenever something happens.
   public init(
     channel: GRPCChannel, node: NodeDescription, loop: EventLoop, logger: Logger, apply: @escaping Apply,
-    ready: @escaping () -> Void
+    ready: @escaping () -> Void, observe: @escaping (DeltaClientEvent) -> Void = { _ in }
   ) {
+    self.observe = observe
     self.channel = channel
     self.loop = loop
     self.logger = logger
@@ -40,8 +54,10 @@ public final class DeltaClient {
     while !isStopped {
       number += 1
       let start = ContinuousClock.now
+      isConnected = false
       let end = await stream(number)
       call = nil
+      observe(.ended(end, wasConnected: isConnected))
       if isStopped { return }
       let pause = backoff.pause(after: start.duration(to: .now), random: Double.random(in: 0..<1))
       logger.warning(
@@ -66,6 +82,8 @@ public final class DeltaClient {
       if isStopped { call.cancel() }
       logger.info(
         "connected to the control plane", metadata: ["id": "\(number)", "address": "\(channel.endpoint.target)"])
+      isConnected = true
+      observe(.connected)
       await perform(subscription.receive(.opened), on: call)
       while let message = try await call.receive() {
         let response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
@@ -73,6 +91,10 @@ public final class DeltaClient {
           call.cancel()
           return GRPCStatus(.internalError, "the control plane sent a response that cannot be decoded")
         }
+        observe(
+          .received(
+            typeURL: ResourceType(rawValue: response.typeURL)?.rawValue ?? "other",
+            bytes: response.resources.reduce(0) { $0 + $1.resource.value.count }))
         logger.debug(
           "response",
           metadata: [
@@ -96,6 +118,7 @@ public final class DeltaClient {
         call.send(bytes)
       case .apply(let changes): await apply(changes)
       case .report(let type, let name, let reason):
+        observe(.rejected(type))
         logger.warning(
           "resource rejected; the last good version of it stays, and a policy without one denies",
           metadata: ["type": "\(type.name)", "name": "\(name)", "error": "\(reason)"])

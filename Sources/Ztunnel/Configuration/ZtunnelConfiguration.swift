@@ -79,10 +79,13 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   /// `LOG_FORMAT`.
   public let logFormat: String?
 
-  /// Fixed (lifecycle.md §10).
-  public let readinessPort: UInt16 = 15021
-  public let statsPort: UInt16 = 15020
-  public let adminPort: UInt16 = 15000
+  /// `ISTIO_META_ISTIO_VERSION`, the tag of the build metric.
+  public let istioVersion: String
+  /// HTTP ports of this process, `ZTUNNEL_READINESS_PORT`, `ZTUNNEL_STATS_PORT`, `ZTUNNEL_ADMIN_PORT`; 0 is none
+  /// (observability.md §5).
+  public let readinessPort: UInt16
+  public let statsPort: UInt16
+  public let adminPort: UInt16
 
   /// Longest path of a Unix socket: `sun_path` without its terminating zero.
   static let longestSocketPath = 107
@@ -131,6 +134,10 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     socks5Enabled = reader.bool("UNSTABLE_ENABLE_SOCKS5", default: false)
     localhostApplicationTunnel = reader.bool("LOCALHOST_APP_TUNNEL", default: true)
     logsPolicyAtInfo = reader.bool("AUTHZ_POLICY_INFO_LOGGING", default: false)
+    istioVersion = environment["ISTIO_META_ISTIO_VERSION"] ?? "unknown"
+    readinessPort = reader.number("ZTUNNEL_READINESS_PORT", default: 15021, in: 0...UInt16.max)
+    statsPort = reader.number("ZTUNNEL_STATS_PORT", default: 15020, in: 0...UInt16.max)
+    adminPort = reader.number("ZTUNNEL_ADMIN_PORT", default: 15000, in: 0...UInt16.max)
     logFilter = reader.logFilter()
     logFormat = environment["LOG_FORMAT"]
 

@@ -2,6 +2,7 @@ import DNS
 import Glibc
 import Linux
 import Mesh
+import Metrics
 import Vocabulary
 
 /// The DNS proxy of one pod on one worker (dns.md): answers what the mesh knows, forwards everything else unchanged.
@@ -133,6 +134,7 @@ final class PodDNS {
     case .rejected(let bytes): reply(bytes)
     case .other(let message): forward(message, nil, over: transport, reply)
     case .query(let query):
+      count(worker.metrics.dnsRequests, query, transport)
       let info = pod.info
       if let client = worker.mesh.localWorkload(
         namespace: info.namespace, name: info.name, serviceAccount: info.serviceAccount)
@@ -171,6 +173,21 @@ final class PodDNS {
     }
   }
 
+  // MARK: Metrics
+
+  private func labels(_ query: Query?, _ transport: Transport) -> (type: String, transport: String, Workload?) {
+    let client = worker.mesh.localWorkload(
+      namespace: pod.info.namespace, name: pod.info.name, serviceAccount: pod.info.serviceAccount)
+    // Types are the client's choice; those without a name are one.
+    let type = query.map { "\($0.question.type)".lowercased() } ?? ""
+    return (type.allSatisfy(\.isLetter) ? type : "other", transport == .stream ? "tcp" : "udp", client)
+  }
+
+  private func count(_ family: MetricShard<Counter>, _ query: Query?, _ transport: Transport) {
+    let (type, transport, client) = labels(query, transport)
+    family[type, transport, client?.canonicalName ?? "", client?.canonicalRevision ?? ""].add()
+  }
+
   // MARK: Upstream
 
   private var isRoom: Bool {
@@ -194,6 +211,15 @@ final class PodDNS {
       return conclude(.failure(.tooManyQueries), message, query, transport, reply)
     }
     guard !isStopped else { return reply(nil) }
+    count(worker.metrics.dnsUpstreamRequests, query, transport)
+    let start = ContinuousClock.now
+    let reply = { [self] (bytes: [UInt8]?) in
+      let (type, transport, client) = labels(query, transport)
+      worker.metrics.dnsUpstreamDurations[
+        type, transport, client?.canonicalName ?? "", client?.canonicalRevision ?? ""
+      ].observe(.now - start)
+      reply(bytes)
+    }
     switch transport {
     case .datagrams:
       let exchange = UpstreamDatagrams(message, query?.question, upstream, scratch: worker.scratch)
@@ -229,6 +255,7 @@ final class PodDNS {
     // Without an answer the client asks again, and finds another proxy.
     case .failure(.stopped): reply(nil)
     case .failure(let error):
+      count(worker.metrics.dnsUpstreamFailures, query, transport)
       log.write(query?.question, "forwarding failed (\(error.summary))")
       if let query { return reply(Response.failure(.serverFailure, to: query)) }
       reply(MessageHeader(message).map { Response.failure(.serverFailure, to: $0) })

@@ -10,6 +10,9 @@ final class PodHost: ZDSClientHandler {
   private let workers: [WorkerHandle]
   private let configuration: ZtunnelConfiguration
   private let logger: Logger
+  private let metrics: ZtunnelMetrics
+  private let shared: SharedPods
+  private let readiness: ReadinessState
   private let readinessChanged: (Bool) -> Void
   private var proxies: [ProxyID: WorkloadInfo] = [:]
   private var answer: ((InstructionAnswer) -> Void)?
@@ -18,12 +21,15 @@ final class PodHost: ZDSClientHandler {
 
   init(
     loop: EventLoop, workers: [WorkerHandle], configuration: ZtunnelConfiguration, logger: Logger,
-    readinessChanged: @escaping (Bool) -> Void
+    metrics: ZtunnelMetrics, shared: SharedPods, readiness: ReadinessState, readinessChanged: @escaping (Bool) -> Void
   ) {
     self.loop = loop
     self.workers = workers
     self.configuration = configuration
     self.logger = logger
+    self.metrics = metrics
+    self.shared = shared
+    self.readiness = readiness
     self.readinessChanged = readinessChanged
   }
 
@@ -34,14 +40,14 @@ final class PodHost: ZDSClientHandler {
 
   func connected() {
     logger.info("connected to the node agent", metadata: ["socket": "\(configuration.zdsSocketPath)"])
-    perform(manager.receive(.connected))
+    feed(.connected)
   }
 
   func disconnected(_ error: ZDSError) {
     if error != .stopped {
       logger.warning("lost the node agent; pods go on being served", metadata: ["error": "\(error)"])
     }
-    perform(manager.receive(.disconnected))
+    feed(.disconnected)
   }
 
   func dialFailed(_ error: ZDSError, retryIn delay: Duration) {
@@ -51,13 +57,13 @@ final class PodHost: ZDSClientHandler {
   func follow(_ instruction: WorkloadInstruction<NetworkNamespace>) async -> InstructionAnswer {
     await withUnsafeContinuation { continuation in
       answer = { continuation.resume(returning: $0) }
-      perform(manager.receive(.instruction(instruction)))
+      feed(.instruction(instruction))
     }
   }
 
   /// Stops every pod gracefully. Suspends until the last connection is gone or its deadline has passed.
   func shutDown() async {
-    perform(manager.receive(.shutDown))
+    feed(.shutDown)
     guard draining > 0 else { return }
     await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
       whenDrained = { continuation.resume() }
@@ -65,6 +71,22 @@ final class PodHost: ZDSClientHandler {
   }
 
   // MARK: Actions
+
+  private func feed(_ input: WorkloadManager<NetworkNamespace>.Input) {
+    perform(manager.receive(input))
+    publish()
+  }
+
+  /// Tells those who only look.
+  private func publish() {
+    metrics.activeProxies.set(Int64(manager.runningCount))
+    metrics.pendingProxies.set(Int64(manager.pendingCount))
+    let workloads = manager.workloads
+    shared.set(workloads.map { ConfigDump.Pod(uid: $0.key, info: $0.value.info, isUp: $0.value.state == .up) })
+    if manager.hasSnapshot { readiness.done(ReadinessState.pods) }
+    readiness.setTroubled(
+      manager.pendingCount == 0 ? [] : workloads.values.filter { $0.state == .pending }.map { "\($0.info)" }.sorted())
+  }
 
   private func perform(_ actions: [WorkloadManager<NetworkNamespace>.Action]) {
     var lettingGo: [ProxyID] = []
@@ -88,7 +110,7 @@ final class PodHost: ZDSClientHandler {
       case .armRetryTimer:
         _ = loop.schedule(after: WorkloadManager<NetworkNamespace>.retryInterval) { [weak self] in
           guard let self else { return }
-          perform(manager.receive(.retryTimerFired))
+          feed(.retryTimerFired)
         }
       case .readiness(let ready): readinessChanged(ready)
       }
@@ -106,7 +128,7 @@ final class PodHost: ZDSClientHandler {
     } catch {
       logger.error(
         "pod cannot be served", metadata: details.merging(["error": "\(error)"]) { first, _ in first })
-      perform(manager.receive(.startFailed(start.id, reason: error.description)))
+      feed(.startFailed(start.id, reason: error.description))
       return
     }
     let pod = PodProxy(id: start.id, info: start.info, namespace: start.namespace)
@@ -117,13 +139,14 @@ final class PodHost: ZDSClientHandler {
       }
       if let failure {
         for worker in workers { await worker.run { await $0.drain(pod.id, .immediate) } }
-        perform(manager.receive(.startFailed(start.id, reason: failure.description)))
+        feed(.startFailed(start.id, reason: failure.description))
         return
       }
     }
     proxies[start.id] = start.info
+    metrics.proxiesStarted.add()
     logger.info("pod is served", metadata: details)
-    perform(manager.receive(.startSucceeded(start.id)))
+    feed(.startSucceeded(start.id))
   }
 
   private func drain(_ id: ProxyID, _ mode: DrainMode) async {
@@ -136,6 +159,7 @@ final class PodHost: ZDSClientHandler {
     logger.info(
       "pod is no longer served",
       metadata: ["workload": "\(info?.description ?? "")", "uid": "\(id.uid)", "mode": "\(mode)"])
+    metrics.proxiesStopped.add()
     draining -= 1
     if draining == 0 {
       whenDrained?()

@@ -14,12 +14,14 @@ struct WorkerContext: Sendable {
   let accessLog: AccessLog
   let logger: Logger
   let names: NameService
+  let metrics: ZtunnelMetrics
 
   /// Without `names` the system's lookup finds the addresses of host names.
   init(
     configuration: ZtunnelConfiguration, certificates: CertificateStore, accessLog: AccessLog, logger: Logger,
-    names: NameService? = nil
+    metrics: ZtunnelMetrics, names: NameService? = nil
   ) {
+    self.metrics = metrics
     self.configuration = configuration
     self.certificates = certificates
     self.accessLog = accessLog
@@ -34,6 +36,7 @@ final class Worker {
   let loop: EventLoop
   let context: WorkerContext
   let dialer: Dialer
+  let metrics: WorkerMetrics
   let buffers = WorkBuffers()
   /// Where plain connections are copied through.
   let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 64)
@@ -58,6 +61,7 @@ final class Worker {
     self.loop = loop
     self.context = context
     self.mesh = mesh
+    metrics = WorkerMetrics(context.metrics)
     dialer = Dialer(loop: loop, configuration: context.configuration)
     serverSettings = HTTP2Settings(.server, context.configuration)
     clientSettings = HTTP2Settings(.client, context.configuration)
@@ -81,6 +85,35 @@ final class Worker {
     await proxy.stop(mode, deadline: .now + context.configuration.terminationDeadline)
     leaving[id] = nil
   }
+
+  // MARK: What there is to tell
+
+  /// Counts what live connections have moved, and says what there is now. Others have their turn after each pod.
+  func report() async -> WorkerReport {
+    var report = WorkerReport()
+    for pod in Array(pods.values) + Array(leaving.values) {
+      pod.report(&report)
+      await Task.yield()
+    }
+    return report
+  }
+
+  /// The live connections of each pod. Others have their turn after a few hundred.
+  func connections() async -> [WorkloadUID: [ConnectionSnapshot]] {
+    var found: [WorkloadUID: [ConnectionSnapshot]] = [:]
+    for pod in Array(pods.values) + Array(leaving.values) {
+      var snapshots: [ConnectionSnapshot] = []
+      for record in Array(pod.live.values) {
+        snapshots.append(record.snapshot)
+        if snapshots.count.isMultiple(of: Self.connectionsInOneTurn) { await Task.yield() }
+      }
+      found[pod.pod.id.uid, default: []] += snapshots
+      await Task.yield()
+    }
+    return found
+  }
+
+  private static let connectionsInOneTurn = 256
 
   // MARK: Mesh state
 

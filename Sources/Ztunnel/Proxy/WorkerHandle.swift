@@ -31,4 +31,9 @@ struct WorkerHandle: Sendable {
   func post(_ body: @escaping @Sendable (Worker) -> Void) {
     loop.spawn { body(worker) }
   }
+
+  /// The same for a body that suspends.
+  func postTask(_ body: @escaping @Sendable (Worker) async -> Void) {
+    loop.spawn { await body(worker) }
+  }
 }

@@ -29,7 +29,7 @@ final class ControlPlane: Sendable {
   /// Follows the mesh that the control plane describes, until ``stop()``. `apply` and `ready` are called on `control`;
   /// the control plane has its answer when `apply` has returned.
   func follow(
-    _ discovery: DiscoveryConfiguration, on control: EventLoop, logger: Logger,
+    _ discovery: DiscoveryConfiguration, on control: EventLoop, logger: Logger, metrics: ZtunnelMetrics,
     apply: @escaping ([MeshChange]) async -> Void, ready: @escaping () -> Void
   ) {
     // Called on `control` alone.
@@ -46,7 +46,7 @@ final class ControlPlane: Sendable {
               continuation.resume()
             }
           }
-        }, ready: { control.spawn { ready() } })
+        }, ready: { control.spawn { ready() } }, observe: { metrics.count($0) })
       self.client = client
       await client.run()
     }

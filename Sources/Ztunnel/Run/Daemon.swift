@@ -20,6 +20,9 @@ final class Daemon {
   private let readiness: Readiness
   private let pods: PodHost
   private let client: ZDSClient
+  private let metrics: ZtunnelMetrics
+  private let admin: AdminServer
+  private let readinessState: ReadinessState
   private var signals: SignalSource?
   private var stopping = false
 
@@ -36,9 +39,14 @@ final class Daemon {
       network: configuration.network, localNode: configuration.nodeName,
       isSOCKS5Enabled: configuration.socks5Enabled,
       reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel)
+    let metrics = ZtunnelMetrics(version: configuration.istioVersion)
+    metrics.register(certificates: certificates, log: log)
+    self.metrics = metrics
+    let shared = SharedMesh(MeshSnapshot(settings: settings))
+    metrics.register(shared)
     let publisher = MeshPublisher(
       certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"),
-      control: control)
+      control: control, shared: shared)
     self.publisher = publisher
     let mesh = MeshState(settings: settings) { publisher.publish($0, $1) }
     self.mesh = mesh
@@ -47,18 +55,40 @@ final class Daemon {
     }
     let context = WorkerContext(
       configuration: configuration, certificates: certificates, accessLog: log.accessLog,
-      logger: Logger(label: "ztunnel::proxy"))
+      logger: Logger(label: "ztunnel::proxy"), metrics: metrics)
     let snapshot = mesh.snapshot
+    shared.set(snapshot)
     workers = try (0..<configuration.workerThreads).map {
       try WorkerHandle(index: $0, context: context, mesh: snapshot)
     }
     publisher.workers = workers
     let readiness = Readiness(logger: logger)
     self.readiness = readiness
+    var pending: Set = [ReadinessState.proxy, ReadinessState.pods]
+    if configuration.discovery != nil { pending.insert(ReadinessState.mesh) }
+    let readinessState = ReadinessState(pending: pending)
+    self.readinessState = readinessState
+    let sharedPods = SharedPods()
     pods = PodHost(
       loop: control, workers: workers, configuration: configuration, logger: Logger(label: "ztunnel::inpod"),
+      metrics: metrics, shared: sharedPods, readiness: readinessState,
       readinessChanged: { readiness.changed(to: $0) })
     client = ZDSClient(path: socketPath, on: control, handler: pods)
+    let request = ShutdownRequest()
+    admin = try AdminServer(
+      configuration,
+      AdminSources(
+        workers: workers, mesh: shared, pods: sharedPods, certificates: certificates, levels: log.levels,
+        metrics: metrics, readiness: readinessState,
+        shutDown: { control.spawn { request.action?() } }))
+    try admin.listen()
+    request.action = { [unowned self] in shutDown(because: ["request": "/quitquitquit"]) }
+  }
+
+  /// What the admin server asks for; made before the daemon is complete, used on the control loop.
+  private final class ShutdownRequest: @unchecked Sendable {
+    // @unchecked: `action` is set before the loop runs, and read on the loop.
+    var action: (() -> Void)?
   }
 
   /// Starts to serve. On the control loop.
@@ -70,12 +100,13 @@ final class Daemon {
       control.stop()
       return
     }
+    readinessState.done(ReadinessState.proxy)
     meshFile?.start()
     guard let discovery = configuration.discovery, let controlPlane else { return serve() }
     // Pods are served once the mesh is known: before that, policies would be missing (lifecycle.md §2).
     ServiceNotifier.status("not ready: state manager")
     controlPlane.follow(
-      discovery, on: control, logger: Logger(label: "ztunnel::xds"),
+      discovery, on: control, logger: Logger(label: "ztunnel::xds"), metrics: metrics,
       apply: { [unowned self] in await enforce($0) }, ready: { [unowned self] in received() })
   }
 
@@ -87,6 +118,7 @@ final class Daemon {
 
   /// The control plane has told everything once.
   private func received() {
+    readinessState.done(ReadinessState.mesh)
     let snapshot = mesh.snapshot
     logger.info(
       "mesh received",
@@ -115,16 +147,23 @@ final class Daemon {
       if signal == SIGINT { control.stop() }
       return
     }
+    shutDown(because: ["signal": "\(signal)"])
+  }
+
+  private func shutDown(because cause: Logger.Metadata) {
+    guard !stopping else { return }
     stopping = true
+    readinessState.drain()
     logger.info(
       "shutting down: listeners close, connections run on until they end or the deadline",
-      metadata: ["signal": "\(signal)", "deadline": "\(configuration.terminationDeadline)"])
+      metadata: cause.merging(["deadline": "\(configuration.terminationDeadline)"]) { first, _ in first })
     ServiceNotifier.stopping()
     client.stop()
     meshFile?.stop()
     controlPlane?.stop()
     control.spawn { [self] in
       await pods.shutDown()
+      await admin.end()
       logger.info("stopped")
       control.stop()
     }
@@ -137,10 +176,12 @@ final class MeshPublisher {
   private let certificates: CertificateStore?
   private let logger: Logger
   private unowned let control: EventLoop
+  private let shared: SharedMesh
   private var published: UInt64 = 0
 
   /// Without `certificates` none are fetched ahead: there is no telling which workloads are this node's.
-  init(certificates: CertificateStore?, logger: Logger, control: EventLoop) {
+  init(certificates: CertificateStore?, logger: Logger, control: EventLoop, shared: SharedMesh) {
+    self.shared = shared
     self.certificates = certificates
     self.logger = logger
     self.control = control
@@ -148,6 +189,7 @@ final class MeshPublisher {
 
   /// Returns at once. What is in force everywhere, and since when, is in the log at debug level.
   func publish(_ mesh: MeshSnapshot, _ delta: MeshDelta) {
+    shared.set(mesh)
     for worker in workers { worker.post { $0.update(mesh, delta) } }
     if logger.logLevel <= .debug { reportTakenOver(mesh) }
     for identity in delta.addedLocalIdentities { certificates?.prefetch(identity) }
