@@ -7,18 +7,26 @@ import Vocabulary
   "Admin, statistics and readiness",
   .requires(.root, .command("ip"), .command("iptables-legacy"), .command("curl")), .timeLimit(.minutes(2)))
 struct AdminTests {
-  /// What curl, on the node itself, gets.
+  /// What curl, on the node itself, gets; asked again while nobody listens yet.
   private func get(_ node: MeshFixture.MeshNode, _ path: String, port: Int = 15000, _ arguments: [String] = [])
     throws -> (status: Int, body: String)
   {
+    var answer = (status: 0, body: "")
+    _ = try eventually(within: .seconds(15)) {
+      answer = try ask(node, path, port, arguments)
+      return answer.status != 0
+    }
+    return answer
+  }
+
+  private func ask(_ node: MeshFixture.MeshNode, _ path: String, _ port: Int, _ arguments: [String])
+    throws -> (status: Int, body: String)
+  {
+    let curl = try #require(Command.path(of: "curl"))
     let process = try node.node.spawn(
-      [try #require(Command.path(of: "curl")), "-s", "-m", "10", "--retry", "9", "--retry-connrefused", "--retry-delay", "1", "-w", "\n%{http_code}"] + arguments + [
-        "http://127.0.0.1:\(port)\(path)"
-      ],
-      environment: [:])
-    _ = process.waitForExit(within: .seconds(30))
+      [curl, "-s", "-m", "10", "-w", "\n%{http_code}"] + arguments + ["http://127.0.0.1:\(port)\(path)"])
+    _ = process.waitForExit(within: .seconds(20))
     var lines = process.output.split(separator: "\n", omittingEmptySubsequences: false)
-    while lines.last?.isEmpty == true { lines.removeLast() }
     let status = lines.popLast().flatMap { Int($0) } ?? 0
     return (status, lines.joined(separator: "\n"))
   }
