@@ -60,7 +60,7 @@ let package = Package(
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
     library("Metrics"),
     library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
-    library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
+    library("Telemetry", ["CLinux", "CSystemd", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
     .target(
@@ -94,7 +94,11 @@ let package = Package(
 
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
     library(
-      "NodeAgent", ["CLinux", "CNI", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+      "NodeAgent",
+      [
+        "CLinux", "CNI", "HTTPServer", "JSON", "Linux", "Metrics", "Redirection", "Telemetry", "Vocabulary", "YAML",
+        "ZDS", log,
+      ]),
     library(
       "Ztunnel",
       [
@@ -117,6 +121,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
+    .testTarget(name: "DocumentationTests", dependencies: ["TestSupport"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "YAML"),
     tests(of: "JSON", ["Vocabulary"]),
@@ -136,7 +141,7 @@ let package = Package(
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
     tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
-    tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+    tests(of: "NodeAgent", ["CLinux", "HTTPServer", "Linux", "Metrics", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
       [

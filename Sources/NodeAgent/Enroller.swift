@@ -23,6 +23,7 @@ public final class Enroller {
   let announcer: any WorkloadAnnouncing
   let timing: Timing
   let logger: Logger
+  let metrics: AgentMetrics?
   private let redirector: any PodRedirecting
   private let opener: NamespaceOpener
   private let threads: BlockingThreads
@@ -32,8 +33,10 @@ public final class Enroller {
 
   public init(
     defaults: RedirectionSettings, redirector: any PodRedirecting, announcer: any WorkloadAnnouncing,
-    opener: NamespaceOpener, threads: BlockingThreads, timing: Timing = .init(), logger: Logger, on loop: EventLoop
+    opener: NamespaceOpener, threads: BlockingThreads, timing: Timing = .init(), logger: Logger,
+    metrics: AgentMetrics? = nil, on loop: EventLoop
   ) {
+    self.metrics = metrics
     self.defaults = defaults
     self.redirector = redirector
     self.announcer = announcer
@@ -97,6 +100,7 @@ public final class Enroller {
   // MARK: From the enrolments
 
   func progressed() {
+    metrics?.set(enrolments.values.lazy.map(\.state))
     let continuations = waiting
     waiting = []
     for continuation in continuations { continuation.resume() }

@@ -112,6 +112,7 @@ final class Enrolment {
       retry.reset()
       return nil
     } catch {
+      enroller.metrics?.enrolmentErrors(error.code).add()
       if error.isMissingNamespace {
         become(.waitingForNamespace, logging: error)
         return enroller.timing.namespacePoll
@@ -133,6 +134,7 @@ final class Enrolment {
     if actual == nil { actual = Actual(namespace: namespace, location: desired.location) }
     try await redirect(enroller.defaults.adjusted(by: desired.annotations), in: namespace)
     if actual?.announced != desired.info {
+      enroller.metrics?.reconcileEvents(actual?.announced == nil ? "add" : "update").add()
       do { try await enroller.announcer.add(uid, desired.info, in: namespace) } catch { throw .announcement(error) }
       actual?.announced = desired.info
       logger.info("enrolled", metadata: ["namespace": "\(namespace.identity)"])
@@ -165,6 +167,7 @@ final class Enrolment {
     if actual?.settings == settings {
       let deviations = try await enroller.redirection { try $0.check(settings, in: namespace) }
       if deviations.isEmpty { return }
+      enroller.metrics?.ruleRepairs.add()
       logger.warning(
         "redirection deviated and is repaired",
         metadata: ["deviations": "\(deviations.prefix(10).map(\.description).joined(separator: "; "))"])
@@ -183,6 +186,7 @@ final class Enrolment {
   private func leave() async throws(EnrolmentError) {
     if let namespace = actual?.namespace {
       become(.leaving)
+      enroller.metrics?.reconcileEvents("delete").add()
       actual?.announced = nil
       await enroller.announcer.delete(uid)
       do throws(EnrolmentError) { try await remove(from: namespace) } catch {

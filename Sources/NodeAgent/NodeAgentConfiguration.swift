@@ -36,6 +36,10 @@ public struct NodeAgentConfiguration: Sendable {
   /// Between two proofs of every enrolled namespace.
   public let reconcileInterval: Duration
   public let cleanupOnExit: Bool
+  /// Of metrics, `MONITORING_PORT`; 0 is none.
+  public let monitoringPort: UInt16
+  /// Of health and readiness, `AMBIENT_HEALTH_PORT`; 0 is none.
+  public let healthPort: UInt16
 
   /// Throws ``ConfigurationError``.
   public init(flags: Flags = .init(), environment: [String: String]) throws(ConfigurationError) {
@@ -62,6 +66,8 @@ public struct NodeAgentConfiguration: Sendable {
         expected: "at least 100ms")
     }
     cleanupOnExit = flags.cleanupOnExit
+    monitoringPort = try Self.port("MONITORING_PORT", environment, default: 15014)
+    healthPort = try Self.port("AMBIENT_HEALTH_PORT", environment, default: 8000)
   }
 
   /// The redirection of a workload that wishes nothing of its own (redirection.md §2). Throws ``ConfigurationError``.
@@ -84,6 +90,17 @@ public struct NodeAgentConfiguration: Sendable {
     do { return try CaptureAnnotations.boolean(text) } catch {
       throw ConfigurationError(setting: name, value: text, expected: "true or false")
     }
+  }
+
+  /// Numbers below 1 mean none (enrollment.md §10).
+  private static func port(
+    _ name: String, _ environment: [String: String], default value: UInt16
+  ) throws(ConfigurationError) -> UInt16 {
+    guard let text = environment[name], !text.isEmpty else { return value }
+    guard let number = Int(text), let port = UInt16(exactly: max(0, number)) else {
+      throw ConfigurationError(setting: name, value: text, expected: "a port, or 0 for none")
+    }
+    return port
   }
 
   private static func address(

@@ -29,8 +29,10 @@ struct Run: ParsableCommand {
         HOST_PROBE_SNAT_IP, HOST_PROBE_SNAT_IPV6
                                     addresses of health probes, which are never captured
         AMBIENT_STATE_DIRECTORY     remembers files across restarts, not reboots (default /run/ambient/node-agent)
+        MONITORING_PORT             metrics; 0 for none (default 15014)
+        AMBIENT_HEALTH_PORT         /readyz and /healthz; 0 for none (default 8000)
         LOG_LEVEL                   such as info, or info,enrolment=debug (default info)
-        LOG_FORMAT                  json or plain (default plain)
+        LOG_FORMAT                  json, journal or plain (default plain, or journal where standard error is one)
 
       On SIGTERM the sockets are closed. Rules stay in force, so that no traffic of an enrolled workload leaves in \
       plaintext, unless --cleanup-on-exit is given.
@@ -65,7 +67,7 @@ struct Run: ParsableCommand {
       configuration = try NodeAgentConfiguration(flags: flags, environment: environment)
       filter = try LogFilter(environmentValue: environment["LOG_LEVEL"])
     } catch { throw ValidationError("\(error)") }
-    let format = LogFormat(environmentValue: environment["LOG_FORMAT"])
+    let format = LogFormat(environment: environment)
     let writer = try LogWriter.standardOutput(format: format)
     let pipeline = bootstrapLogging(format: format, filter: filter, writer: writer)
     defer { writer.flush() }
