@@ -28,7 +28,7 @@ struct ErrorCodeTests {
       for line in source.split(separator: "\n", omittingEmptySubsequences: false) {
         if line.contains("var code: String {") { isInside = true }
         if isInside {
-          for match in line.matches(of: /"([A-Z][A-Z0-9_]*_[A-Z0-9]+)"/) { codes.insert(String(match.1)) }
+          for match in line.matches(of: /"([A-Z][A-Z0-9_]{3,})"/) { codes.insert(String(match.1)) }
           for match in line.matches(of: /"([A-Z]+_)\\\(/) { codes.insert(String(match.1)) }
           if line == "  }" || line.hasSuffix("\" }") { isInside = false }
         }

@@ -4,13 +4,13 @@ import Testing
 
 @Suite("manifests/observability")
 struct ObservabilityManifestTests {
-  private static let alerts = "manifests/observability/alerts.yaml"
-  private static let dashboard = "manifests/observability/grafana-dashboard.json"
+  private static let alertFile = "manifests/observability/alerts.yaml"
+  private static let dashboardFile = "manifests/observability/grafana-dashboard.json"
 
   @Test("Prometheus takes the alert rules", .requires(.command("promtool")))
   func rules() throws {
     let result = try Command.run(
-      ["promtool", "check", "rules", Repository.root.appendingPathComponent(Self.alerts).path], timeout: .seconds(30))
+      ["promtool", "check", "rules", Repository.root.appendingPathComponent(Self.alertFile).path], timeout: .seconds(30))
     #expect(result.succeeded, "\(result)")
   }
 
@@ -24,7 +24,7 @@ struct ObservabilityManifestTests {
       })
   }
 
-  @Test("rules and dashboard ask only for metrics that the sources have", arguments: [alerts, dashboard])
+  @Test("rules and dashboard ask only for metrics that the sources have", arguments: [alertFile, dashboardFile])
   func names(_ file: String) throws {
     let sources = try Repository.sources().joined()
     let used = metrics(in: try Repository.text(file))
@@ -35,7 +35,7 @@ struct ObservabilityManifestTests {
 
   @Test("the dashboard is JSON whose panels do not lie on each other")
   func dashboard() throws {
-    let value = try JSONSerialization.jsonObject(with: Data(try Repository.text(Self.dashboard).utf8))
+    let value = try JSONSerialization.jsonObject(with: Data(try Repository.text(Self.dashboardFile).utf8))
     let panels = try #require((value as? [String: Any])?["panels"] as? [[String: Any]])
     let places = panels.compactMap { $0["gridPos"] as? [String: Int] }.map { "\($0["x"] ?? -1),\($0["y"] ?? -1)" }
     #expect(places.count == panels.count)
