@@ -178,6 +178,27 @@ struct AdminTests {
     }
   }
 
+  @Test("the node agent says how its workloads stand, and that it is ready", .requires(.command("promtool")))
+  func nodeAgent() async throws {
+    try await DaemonFixture.with { daemons in
+      let node = daemons.mesh.left
+      let client = try await daemons.pod("client", on: node)
+      #expect(try get(node, "/readyz", port: 8000).body == "ready\n")
+      try client.pod.mustRun(["iptables-legacy", "-t", "nat", "-F"])
+      #expect(try daemons.agent(of: node).waitForLine("redirection deviated", "uid-client") != nil)
+      let repaired = try eventually(within: .seconds(10)) {
+        try get(node, "/metrics", port: 15014).body.contains("node_agent_rule_repairs_total 1\n")
+      }
+      #expect(repaired)
+      let text = try get(node, "/metrics", port: 15014).body
+      #expect(text.contains("nodeagent_reconcile_events_total{type=\"add\"} 1\n"))
+      #expect(text.contains("\nztunnel_connected 1\n"))
+      let file = daemons.mesh.directory + "/agent.txt"
+      try text.write(toFile: file, atomically: true, encoding: .utf8)
+      #expect(try PromTool.check("metrics", file).isEmpty)
+    }
+  }
+
   @Test(
     "promtool finds nothing to complain of but names that Istio has chosen",
     .requires(.command("promtool")))

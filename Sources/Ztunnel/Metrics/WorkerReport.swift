@@ -19,6 +19,8 @@ struct WorkerReport: Sendable {
     }
   }
 
+  /// Whose it is; of a sum, nobody's.
+  var worker = 0
   var sourceSockets = 0
   var destinationSockets = 0
   var inboundTunnels = 0

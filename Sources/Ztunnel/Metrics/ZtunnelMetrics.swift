@@ -34,7 +34,7 @@ final class ZtunnelMetrics: Sendable {
   let xdsConnected: Gauge
   let xdsRejections: MetricFamily<Counter>
   /// What the workers last said of themselves.
-  private let reports = Mutex<[WorkerReport]>([])
+  private let reports = Mutex<[Int: WorkerReport]>([:])
 
   private static let latencyBounds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
   /// Pods with series of their own.
@@ -109,15 +109,18 @@ final class ZtunnelMetrics: Sendable {
     registerReports()
   }
 
-  /// Takes what the workers say of themselves, and adds the traffic up, for the texts that are made after it.
+  /// Takes what the workers say of themselves, and adds the traffic up, for the texts that are made after it. Of a worker
+  /// that does not answer the last word stands: its part of a counter must not be missing.
   func refresh(_ latest: [WorkerReport]) {
-    reports.withLock { $0 = latest }
+    reports.withLock { reports in
+      for report in latest { reports[report.worker] = report }
+    }
     traffic.refresh()
   }
 
   // MARK: Computed when asked for
 
-  private func sums() -> WorkerReport { reports.withLock { $0 }.reduce(into: WorkerReport()) { $0 += $1 } }
+  private func sums() -> WorkerReport { reports.withLock { $0 }.values.reduce(into: WorkerReport()) { $0 += $1 } }
 
   private func registerReports() {
     func gauge(

@@ -33,6 +33,8 @@ struct WorkerContext: Sendable {
 /// One thread of the data path: it accepts connections of every pod and keeps each until it ends. Nothing in it is shared
 /// with another worker, so nothing in it is locked.
 final class Worker {
+  /// From 0.
+  let index: Int
   let loop: EventLoop
   let context: WorkerContext
   let dialer: Dialer
@@ -57,7 +59,8 @@ final class Worker {
   /// Time a connection waits for its pod's certificate.
   static let certificateLimit = Duration.seconds(10)
 
-  init(loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot) {
+  init(index: Int, loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot) {
+    self.index = index
     self.loop = loop
     self.context = context
     self.mesh = mesh
@@ -91,6 +94,7 @@ final class Worker {
   /// Counts what live connections have moved, and says what there is now. Others have their turn after each pod.
   func report() async -> WorkerReport {
     var report = WorkerReport()
+    report.worker = index
     for pod in Array(pods.values) + Array(leaving.values) {
       pod.report(&report)
       await Task.yield()

@@ -10,7 +10,7 @@ struct WorkerHandle: Sendable {
   /// Makes a worker and starts its thread. Throws ``SystemError``.
   init(index: Int, context: WorkerContext, mesh: MeshSnapshot) throws(SystemError) {
     loop = try EventLoop(name: "ztunnel-\(index)")
-    worker = Worker(loop: loop, context: context, mesh: mesh)
+    worker = Worker(index: index, loop: loop, context: context, mesh: mesh)
     try loop.start()
   }
 
