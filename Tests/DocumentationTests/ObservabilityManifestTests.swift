@@ -10,7 +10,8 @@ struct ObservabilityManifestTests {
   @Test("Prometheus takes the alert rules", .requires(.command("promtool")))
   func rules() throws {
     let result = try Command.run(
-      ["promtool", "check", "rules", Repository.root.appendingPathComponent(Self.alertFile).path], timeout: .seconds(30))
+      ["promtool", "check", "rules", Repository.root.appendingPathComponent(Self.alertFile).path], timeout: .seconds(30)
+    )
     #expect(result.succeeded, "\(result)")
   }
 

@@ -118,7 +118,9 @@ final class ConnectionRecord {
   }
 
   private func count(_ outcome: PumpOutcome) {
-    let (up, down) = (outcome.fromClient - counted.fromClient, outcome.toClient - counted.toClient)
+    // Pumps count upwards only; if one did not, nothing would be counted rather than the connection's worker be lost.
+    let up = outcome.fromClient - min(counted.fromClient, outcome.fromClient)
+    let down = outcome.toClient - min(counted.toClient, outcome.toClient)
     series?.received.addAlone(up)
     series?.sent.addAlone(down)
     let (sent, received) = record.direction == .outbound ? (up, down) : (down, up)

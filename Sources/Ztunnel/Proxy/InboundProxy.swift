@@ -131,8 +131,8 @@ struct InboundProxy {
         of: workload, forwardedHost: TunnelHeaders.forwardedHost(stream.headers), port: route.policyDestination.port)
   }
 
-  /// Who the peer is, for the log and the metrics: its record by address; else, or when a gateway lies between, what it says of itself
-  /// and what its certificate proves (hbone.md §4.4).
+  /// Who the peer is, for the log and the metrics: its record by address; else, or when a gateway lies between, what it
+  /// says of itself and what its certificate proves (hbone.md §4.4).
   private func source() -> (peer: AccessLogRecord.Peer, labels: WorkloadLabels) {
     let network = pod.mesh.settings.network
     let crossed = stream.headers["x-forwarded-network"].map { $0.lowercased() != network.lowercased() } ?? false
