@@ -102,9 +102,8 @@ let package = Package(
     library(
       "Ztunnel",
       [
-        "CLinux", "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "Linux", "Mesh", "Metrics", "TLS", "Telemetry",
-        "Vocabulary", "XDS", "ZDS",
-        log,
+        "CLinux", "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "IstioAPI", "Linux", "Mesh", "Metrics", "TLS",
+        "Telemetry", "Vocabulary", "XDS", "YAML", "ZDS", log,
       ]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
@@ -133,7 +132,12 @@ let package = Package(
     tests(of: "Mesh"),
     tests(of: "DNS", ["Mesh", "Vocabulary"]),
     tests(of: "TLS", ["COpenSSL"]),
-    tests(of: "Identity", ["COpenSSL", "GRPC", "IstioAPI", "TLS", protobuf]),
+    .testTarget(
+      name: "IdentityTests",
+      dependencies: [
+        "COpenSSL", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "TLS", "TestSupport", "Vocabulary", protobuf,
+      ],
+      exclude: ["Servers"], swiftSettings: strict),
     tests(of: "HTTP2"),
     .testTarget(
       name: "GRPCTests", dependencies: ["GRPC", "HTTP2", "Linux", "TLS", "TestSupport", "Vocabulary"],
@@ -141,12 +145,13 @@ let package = Package(
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
     tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
-    tests(of: "NodeAgent", ["CLinux", "HTTPServer", "Linux", "Metrics", "Redirection", "Vocabulary", "ZDS", log]),
+    tests(
+      of: "NodeAgent", ["CLinux", "HTTPServer", "JSON", "Linux", "Metrics", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
       [
-        "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "Linux", "Mesh", "Metrics", "TLS", "Telemetry", "Vocabulary",
-        "ZDS", log,
+        "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "IstioAPI", "Linux", "Mesh", "Metrics", "TLS", "Telemetry",
+        "Vocabulary", "XDS", "ZDS", log, protobuf,
       ]),
     .testTarget(
       name: "EndToEndTests",

@@ -20,6 +20,7 @@ public final class CertificateStore: Sendable {
   private let clock: any StoreClock
   private let logger: Logger
   private let state: Mutex<State>
+  private let changed = Mutex<(@Sendable () -> Void)?>(nil)
   /// What new connections use, apart from `state`, so that they never wait behind its work.
   private let published = Mutex<[SPIFFEIdentity: WorkloadCredentials]>([:])
 
@@ -27,14 +28,14 @@ public final class CertificateStore: Sendable {
 
   /// `random` is even in 0..<1 and spreads renewals and retries.
   public init(
-    authority: any CertificateAuthority, clock: any StoreClock = SystemClock(),
+    authority: any CertificateAuthority, tls: TLSSettings = TLSSettings(), clock: any StoreClock = SystemClock(),
     logger: Logger = Logger(label: "identity"),
     random: @escaping @Sendable () -> Double = { Double.random(in: 0..<1) }
   ) {
     self.authority = authority
     self.clock = clock
     self.logger = logger
-    state = Mutex(State(ledger: CertificateLedger(random: random)))
+    state = Mutex(State(ledger: CertificateLedger(tls: tls, random: random)))
   }
 
   deinit {
@@ -106,6 +107,28 @@ public final class CertificateStore: Sendable {
     update { state, now in ((), state.ledger.forget(identity, now: now)) }
   }
 
+  /// The authority has news: everything held is fetched again, and what failed is tried again.
+  public func refresh() {
+    update { state, now in ((), state.ledger.refresh(now: now)) }
+  }
+
+  // MARK: For a restart
+
+  /// Takes certificates from before the process started, of which those that have expired are left out. They serve until
+  /// they are renewed; one whose workload does not come within an hour goes.
+  public func restore(_ certificates: [WorkloadCertificate]) {
+    for certificate in certificates { update { state, now in ((), state.ledger.restore(certificate, now: now)) } }
+  }
+
+  /// All certificates that are held and valid, with their keys.
+  public func held() -> [WorkloadCertificate] {
+    let wall = clock.wall
+    return state.withLock { $0.ledger.held(wall) }
+  }
+
+  /// Has `body` called, on any thread, whenever a certificate is issued or goes; what came before is told by ``held()``.
+  public func onChange(_ body: @escaping @Sendable () -> Void) { changed.withLock { $0 = body } }
+
   /// All identities and how they stand, sorted, for the admin interface.
   public func statuses() -> [CertificateStatus] {
     let wall = clock.wall
@@ -118,7 +141,7 @@ public final class CertificateStore: Sendable {
   private func update<Value: Sendable>(
     _ event: (inout State, CertificateLedger.Now) -> (Value, [CertificateLedger.Action])
   ) -> Value {
-    let (value, resumptions) = state.withLock { state in
+    let (value, resumptions, hasChanged) = state.withLock { state in
       let now = CertificateLedger.Now(wall: clock.wall, monotonic: clock.monotonic)
       let (value, actions) = event(&state, now)
       var resumptions: [Resumption] = []
@@ -126,8 +149,15 @@ public final class CertificateStore: Sendable {
         if let resumption = perform(action, &state) { resumptions.append(resumption) }
       }
       arm(&state, now)
-      return (value, resumptions)
+      let hasChanged = actions.contains { action in
+        switch action {
+        case .publish, .withdraw: true
+        default: false
+        }
+      }
+      return (value, resumptions, hasChanged)
     }
+    if hasChanged { changed.withLock { $0 }?() }
     for resumption in resumptions { resumption.waiter.resume(returning: resumption.result) }
     return value
   }

@@ -47,6 +47,9 @@ final class DirectorySource {
     timer?.cancel()
   }
 
+  /// Reads the directory now, without waiting for an event.
+  func reread() { scan() }
+
   /// Watches what is at the path now: it may be another directory than at the last scan. Called before a scan, so that
   /// what changes during it is noticed after it.
   private func watchAnew() {

@@ -1,6 +1,7 @@
 import Linux
 import Logging
 import Redirection
+import Vocabulary
 import ZDS
 
 /// Brings what is wanted and what is in place together, one task a workload (see ``Enrolment``).
@@ -18,6 +19,11 @@ public final class Enroller {
     public init() {}
   }
 
+  /// What is proven about each workload.
+  public let proofs = EnrolmentProofs()
+
+  /// Cuts off what cannot be proven.
+  let fences: Bool
   let loop: EventLoop
   let defaults: RedirectionSettings
   let announcer: any WorkloadAnnouncing
@@ -25,6 +31,7 @@ public final class Enroller {
   let logger: Logger
   let metrics: AgentMetrics?
   private let redirector: any PodRedirecting
+  private let probes: (any ProbeExempting)?
   private let opener: NamespaceOpener
   private let threads: BlockingThreads
   private var enrolments: [WorkloadUID: Enrolment] = [:]
@@ -33,14 +40,16 @@ public final class Enroller {
 
   public init(
     defaults: RedirectionSettings, redirector: any PodRedirecting, announcer: any WorkloadAnnouncing,
-    opener: NamespaceOpener, threads: BlockingThreads, timing: Timing = .init(), logger: Logger,
-    metrics: AgentMetrics? = nil, on loop: EventLoop
+    probes: (any ProbeExempting)? = nil, opener: NamespaceOpener, fences: Bool = true, threads: BlockingThreads,
+    timing: Timing = .init(), logger: Logger, metrics: AgentMetrics? = nil, on loop: EventLoop
   ) {
     self.metrics = metrics
     self.defaults = defaults
     self.redirector = redirector
     self.announcer = announcer
+    self.probes = probes
     self.opener = opener
+    self.fences = fences
     self.threads = threads
     self.timing = timing
     self.logger = logger
@@ -61,6 +70,7 @@ public final class Enroller {
       loop.spawn { [self] in
         await enrolment.run()
         enrolments[enrolment.uid] = nil
+        proofs.publish(nil, of: enrolment.uid)
         progressed()
       }
     }
@@ -137,5 +147,35 @@ public final class Enroller {
     do { return try await threads.run { try body(redirector) } } catch {
       throw .redirection(.init(error))
     }
+  }
+
+  /// What the node's processes may reach past ztunnel: these addresses are the workload's, and no others.
+  func exempt(_ addresses: [IPAddress], of uid: WorkloadUID) async throws(EnrolmentError) {
+    guard let probes else { return }
+    do {
+      if try await threads.run({ try probes.exempt(addresses, of: uid.text) }) {
+        logger.info(
+          "probes of the node reach it",
+          metadata: [
+            "uid": "\(uid)", "addresses": "\(addresses.map(\.description).joined(separator: ", "))",
+          ])
+      }
+    } catch { throw .probes(.init(error)) }
+  }
+
+  /// Where the node's processes find the workload: as its source says, else what its interfaces have.
+  func addresses(of location: NamespaceLocation, in namespace: NetworkNamespace) async throws(EnrolmentError)
+    -> [IPAddress]
+  {
+    guard probes != nil else { return [] }
+    if let known = location.addresses { return known }
+    do {
+      return try await threads.run {
+        let found = try namespace.enter { () throws -> Set<IPAddress> in try InterfaceAddresses.current() }
+        // fe80::/10 is another machine on every link.
+        return found.filter { !$0.isLoopback && !($0.bytes[0] == 0xfe && $0.bytes[1] & 0xc0 == 0x80) }
+          .sorted { $0.description < $1.description }
+      }
+    } catch { throw .probes(.init(error)) }
   }
 }

@@ -1,6 +1,7 @@
 import Linux
 import Logging
 import Redirection
+import Telemetry
 import ZDS
 
 /// One workload's way into the mesh and out of it (enrollment.md §5).
@@ -20,6 +21,8 @@ final class Enrolment {
     /// Where it was found.
     let location: NamespaceLocation
     var settings: RedirectionSettings?
+    /// A fence was raised, now or by an earlier run of the agent, and not yet lowered.
+    var mayBeFenced = true
     /// What ztunnel was told and has acknowledged.
     var announced: WorkloadInfo?
   }
@@ -31,10 +34,13 @@ final class Enrolment {
 
   /// Nil when the workload is not wanted any more.
   private var desired: DesiredWorkload?
+  /// What is, or was last, wanted of it.
+  private var subject: WorkloadInfo
   private var actual: Actual?
   /// A workload kept outside had its rules looked for, and removed.
   private var isCleared = false
   private var retry: RetryDelay
+  private var record: EnrolmentProof.Record
 
   private unowned let enroller: Enroller
   private let logger: Logger
@@ -44,12 +50,15 @@ final class Enrolment {
   init(_ desired: DesiredWorkload, enroller: Enroller) {
     uid = desired.uid
     self.desired = desired
+    subject = desired.info
     self.enroller = enroller
     retry = RetryDelay(first: enroller.timing.firstRetry, longest: enroller.timing.longestRetry)
     var logger = enroller.logger
     logger[metadataKey: "workload"] = "\(desired.info)"
     logger[metadataKey: "uid"] = "\(uid)"
     self.logger = logger
+    record = EnrolmentProof.Record(since: .now)
+    publish()
     keepUntilProven()
   }
 
@@ -59,6 +68,7 @@ final class Enrolment {
   func want(_ desired: DesiredWorkload?) {
     guard desired != self.desired else { return }
     self.desired = desired
+    if let desired { subject = desired.info }
     isCleared = false
     retry.reset()
     keepUntilProven()
@@ -81,10 +91,7 @@ final class Enrolment {
 
   /// A ztunnel has come: what failed for want of one is tried at once.
   func ztunnelCame() {
-    switch state {
-    case .waitingForZtunnel, .failed(.announcement, _): wake()
-    default: break
-    }
+    if wasTried, record.code == .pending { wake() }
   }
 
   /// Works until the workload is neither wanted nor in place.
@@ -113,6 +120,7 @@ final class Enrolment {
       return nil
     } catch {
       enroller.metrics?.enrolmentErrors(error.code).add()
+      note(failure: error)
       if error.isMissingNamespace {
         become(.waitingForNamespace, logging: error)
         return enroller.timing.namespacePoll
@@ -132,13 +140,17 @@ final class Enrolment {
     let namespace = try await currentNamespace(desired.location)
     try enroller.claim(namespace.identity, for: uid)
     if actual == nil { actual = Actual(namespace: namespace, location: desired.location) }
-    try await redirect(enroller.defaults.adjusted(by: desired.annotations), in: namespace)
+    let settings = enroller.defaults.adjusted(by: desired.annotations)
+    try await redirect(settings, in: namespace)
     if actual?.announced != desired.info {
       enroller.metrics?.reconcileEvents(actual?.announced == nil ? "add" : "update").add()
       do { try await enroller.announcer.add(uid, desired.info, in: namespace) } catch { throw .announcement(error) }
       actual?.announced = desired.info
       logger.info("enrolled", metadata: ["namespace": "\(namespace.identity)"])
+      // Now ztunnel must listen.
+      note(.captured(try await prove(settings, in: namespace), isAcknowledged: true))
     }
+    try await enroller.exempt(try await enroller.addresses(of: desired.location, in: namespace), of: uid)
     become(.announced)
   }
 
@@ -163,23 +175,75 @@ final class Enrolment {
     return found
   }
 
+  /// Makes the namespace what it should be, behind a fence while it is not, and says so only when it is proven.
   private func redirect(_ settings: RedirectionSettings, in namespace: NetworkNamespace) async throws(EnrolmentError) {
+    var proof: NamespaceProof
+    do throws(EnrolmentError) {
+      proof = try await enroller.redirection { try $0.prove(settings, in: namespace) }
+    } catch {
+      await fence(settings, namespace, because: [error.summary])
+      throw error
+    }
+    if !proof.deviations.isEmpty {
+      record.observe(proof.escaped)
+      try await write(settings, in: namespace, against: proof.deviations)
+      proof = try await prove(settings, in: namespace)
+    }
+    if actual?.mayBeFenced == true {
+      let wasFenced = try await enroller.redirection { try $0.lowerFence(in: namespace) }
+      actual?.mayBeFenced = false
+      if wasFenced { logger.info("the fence is down") }
+    }
+    actual?.settings = settings
+    note(.captured(proof, isAcknowledged: actual?.announced == desired?.info))
+  }
+
+  private func write(
+    _ settings: RedirectionSettings, in namespace: NetworkNamespace, against deviations: [RedirectionDeviation]
+  ) async throws(EnrolmentError) {
     if actual?.settings == settings {
-      let deviations = try await enroller.redirection { try $0.check(settings, in: namespace) }
-      if deviations.isEmpty { return }
       enroller.metrics?.ruleRepairs.add()
       logger.warning(
         "redirection deviated and is repaired",
         metadata: ["deviations": "\(deviations.prefix(10).map(\.description).joined(separator: "; "))"])
-      // Until it is proven again it is not in place.
-      actual?.settings = nil
     }
+    // Until it is proven again it is not in place.
+    actual?.settings = nil
+    await fence(settings, namespace, because: deviations.map(\.description))
     let report = try await enroller.redirection { try $0.apply(settings, in: namespace) }
     if !report.changed.isEmpty {
       logger.info("redirection written", metadata: ["changed": "\(report.changed.joined(separator: ", "))"])
     }
     for degradation in report.degradations { logger.warning("\(degradation)") }
-    actual?.settings = settings
+  }
+
+  /// Looks again. What is not as it should be now was changed by somebody this moment, and is repaired at the next try.
+  private func prove(
+    _ settings: RedirectionSettings, in namespace: NetworkNamespace
+  ) async throws(EnrolmentError) -> NamespaceProof {
+    let proof = try await enroller.redirection { try $0.prove(settings, in: namespace) }
+    guard proof.deviations.isEmpty else {
+      await fence(settings, namespace, because: proof.deviations.map(\.description))
+      throw .redirection(.init(RedirectionError.notProven(proof.deviations)))
+    }
+    return proof
+  }
+
+  /// Cuts the workload off. That it cannot be is no reason to stop trying to get it captured.
+  private func fence(
+    _ settings: RedirectionSettings, _ namespace: NetworkNamespace, because reasons: [String]
+  ) async {
+    var isFenced = false
+    if enroller.fences {
+      // Set first: a raising that fails half way is to be lowered, too.
+      actual?.mayBeFenced = true
+      do throws(EnrolmentError) {
+        let isNew = try await enroller.redirection { try $0.raiseFence(settings, in: namespace) }
+        isFenced = true
+        if isNew { logger.info("fenced until it is proven to be captured") }
+      } catch { logger.error("the fence cannot be raised: \(error)") }
+    }
+    note(.unproven(reasons, isFenced: isFenced))
   }
 
   /// Out of the mesh: the proxy first, then the rules.
@@ -187,6 +251,9 @@ final class Enrolment {
     if let namespace = actual?.namespace {
       become(.leaving)
       enroller.metrics?.reconcileEvents("delete").add()
+      note(.leaving)
+      // First of all: what is on its way out of the mesh is no longer exempt from anything.
+      try await enroller.exempt([], of: uid)
       actual?.announced = nil
       await enroller.announcer.delete(uid)
       do throws(EnrolmentError) { try await remove(from: namespace) } catch {
@@ -208,6 +275,7 @@ final class Enrolment {
       await enroller.announcer.delete(uid)
     }
     isCleared = true
+    note(.outside)
     become(.outside)
   }
 
@@ -226,6 +294,7 @@ final class Enrolment {
   private func forgetActual() async {
     guard let actual else { return }
     self.actual = nil
+    do throws(EnrolmentError) { try await enroller.exempt([], of: uid) } catch { logger.error("\(error)") }
     await enroller.announcer.delete(uid)
     enroller.release(actual.namespace.identity, of: uid)
   }
@@ -234,6 +303,38 @@ final class Enrolment {
   private func keepUntilProven() {
     guard let desired, desired.inMesh, actual == nil else { return }
     do { try enroller.announcer.keep(uid, desired.info) } catch { logger.error("\(error)") }
+  }
+
+  // MARK: What is proven
+
+  private func note(_ finding: EnrolmentProof.Record.Finding) {
+    if record.take(finding, at: .now) {
+      // Rules that ztunnel has not been told of yet are on their way, not in trouble.
+      let isTrouble = record.code == .exposed || record.code == .pending && actual?.announced != nil
+      logger.log(
+        level: isTrouble ? .warning : .debug, "proof: \(record.code.rawValue)",
+        metadata: record.missingListeners.isEmpty
+          ? [:] : ["not_listened_on": "\(record.missingListeners.map(String.init).joined(separator: ", "))"])
+    }
+    publish()
+  }
+
+  /// What the steps on the way have not noted themselves.
+  private func note(failure error: EnrolmentError) {
+    if error.isMissingNamespace { return note(.noNamespace) }
+    switch error {
+    case .redirection, .announcement, .removal, .probes: break
+    default: note(.unproven([error.summary], isFenced: false))
+    }
+  }
+
+  private func publish() {
+    enroller.proofs.publish(
+      EnrolmentProof(
+        uid: uid, workload: subject, namespace: actual?.namespace.identity, code: record.code, since: record.since,
+        lastProven: record.lastProven, deviations: record.deviations, missingListeners: record.missingListeners,
+        escapedPackets: record.escapes.total),
+      of: uid)
   }
 
   // MARK: State and waiting

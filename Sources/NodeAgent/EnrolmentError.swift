@@ -25,6 +25,8 @@ public enum EnrolmentError: CodedError, Equatable {
   case redirection(Cause)
   case announcement(ZDSError)
   case removal(Cause)
+  /// The node's probes could not be let through, or not be stopped.
+  case probes(Cause)
 
   public var code: String {
     switch self {
@@ -33,7 +35,7 @@ public enum EnrolmentError: CodedError, Equatable {
     case .namespaceClaimed: "ENROL_NAMESPACE_CLAIMED"
     case .redirection(let cause): cause.code
     case .announcement(let error): error.code
-    case .removal(let cause): cause.code
+    case .removal(let cause), .probes(let cause): cause.code
     }
   }
 
@@ -45,6 +47,7 @@ public enum EnrolmentError: CodedError, Equatable {
     case .redirection(let cause): "redirection could not be written: \(cause.summary)"
     case .announcement(let error): error.summary
     case .removal(let cause): "redirection could not be removed: \(cause.summary)"
+    case .probes(let cause): "the node's probes could not be arranged: \(cause.summary)"
     }
   }
 
@@ -53,7 +56,7 @@ public enum EnrolmentError: CodedError, Equatable {
     case .namespace(let error): error.remedy
     case .hostNamespace: "give the namespace of the workload, not of the node"
     case .namespaceClaimed: "two workloads cannot share a namespace; take one of them out"
-    case .redirection(let cause), .removal(let cause): cause.remedy
+    case .redirection(let cause), .removal(let cause), .probes(let cause): cause.remedy
     case .announcement(let error): error.remedy
     }
   }

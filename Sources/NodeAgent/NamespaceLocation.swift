@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// Where a workload's network namespace is found.
 public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
   /// A file such as `/run/netns/web`.
@@ -10,6 +12,13 @@ public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
     switch self {
     case .path(let path): path
     case .process(let process): "/proc/\(process)/ns/net"
+    }
+  }
+
+  /// The addresses its workload is known by; nil: whatever is found inside.
+  var addresses: [IPAddress]? {
+    switch self {
+    case .path, .process: nil
     }
   }
 

@@ -35,13 +35,18 @@ public final class NodeAgent {
   private var end: CheckedContinuation<Void, Never>?
   private var signalled = false
 
-  /// Runs until SIGTERM or SIGINT. Block both with ``SignalSource/block(_:)`` before any other thread starts.
+  /// What it takes as events. Block them with ``SignalSource/block(_:)`` before any other thread starts.
+  public static let signals = [SIGTERM, SIGINT, SIGHUP]
+
+  /// Runs until SIGTERM or SIGINT. SIGHUP has it look at everything anew.
   ///
   /// Throws ``ZDSError`` or ``SystemError`` when it cannot start.
   public static func run(_ configuration: NodeAgentConfiguration) throws {
     // Before any thread can be inside another namespace.
     let opener = NamespaceOpener.ofThisNode()
     SignalSource.ignoreBrokenPipes()
+    // A namespace and a handful of kept sockets for each workload.
+    DescriptorLimit.raise()
     let loop = try EventLoop(name: "node-agent")
     let outcome = Outcome()
     try loop.start()
@@ -92,7 +97,7 @@ public final class NodeAgent {
       logger.info(
         "DNS of pods is captured", metadata: ["ztunnel": "served with ISTIO_META_DNS_CAPTURE=true, on port 15053"])
     }
-    signals = try SignalSource([SIGTERM, SIGINT], on: loop) { [weak self] number in self?.signalled(by: number) }
+    signals = try SignalSource(Self.signals, on: loop) { [weak self] number in self?.signalled(by: number) }
     let directory = WorkloadDirectory(
       path: configuration.workloads, remembered: RememberedFiles(directory: configuration.stateDirectory))
     let source = DirectorySource(
@@ -150,12 +155,26 @@ public final class NodeAgent {
   /// For a service manager with a watchdog: this thread still makes progress.
   private func showLife() {
     ServiceNotifier.alive()
-    _ = loop.schedule(after: .seconds(5)) { [weak self] in self?.showLife() }
+    let interval = min(.seconds(5), (ServiceNotifier.watchdogInterval ?? .seconds(15)) / 3)
+    _ = loop.schedule(after: interval) { [weak self] in self?.showLife() }
   }
 
   private func signalled(by number: CInt) {
+    if number == SIGHUP {
+      logger.info(
+        "looking at everything anew",
+        metadata: [
+          "signal": "\(number)", "path": "\(configuration.workloads)", "rules": "compared, repaired if need be",
+        ])
+      source?.reread()
+      enroller.verifyAll()
+      return
+    }
     // Asked twice: whoever asks does not want to wait for a clean-up.
-    if signalled { exit(1) }
+    if signalled {
+      logger.warning("asked again to end: what is left of the clean-up is abandoned", metadata: ["signal": "\(number)"])
+      exit(1)
+    }
     signalled = true
     logger.info("stopping", metadata: ["signal": "\(number)"])
     end?.resume()
@@ -167,9 +186,9 @@ extension ZDSServerEvent {
   var level: Logger.Level {
     switch self {
     case .connected, .hello: .debug
-    case .live: .info
+    case .live, .told: .info
     case .closed(_, .closedByPeer), .closed(_, .stopped): .info
-    case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .closed: .warning
+    case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .socketRefused, .closed: .warning
     }
   }
 }

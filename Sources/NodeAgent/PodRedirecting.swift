@@ -3,11 +3,16 @@ import Redirection
 
 /// Writes, proves and removes the capture of traffic inside a network namespace. Its methods block.
 public protocol PodRedirecting: Sendable {
-  /// Brings the namespace to these settings and proves it. Changes nothing where nothing deviates.
+  /// Brings the namespace to these settings and reads back that it did. Changes nothing where nothing deviates. Leaves a
+  /// fence as it is.
   func apply(_ settings: RedirectionSettings, in namespace: NetworkNamespace) throws -> RedirectionReport
-  /// What deviates from these settings; empty is the proof that capture is complete.
-  func check(_ settings: RedirectionSettings, in namespace: NetworkNamespace) throws -> [RedirectionDeviation]
-  /// Takes all of it away.
+  /// Looks at everything that has to be in place, and changes nothing.
+  func prove(_ settings: RedirectionSettings, in namespace: NetworkNamespace) throws -> NamespaceProof
+  /// Cuts the namespace off, except for loopback, host probes and ztunnel. True when that took a write.
+  func raiseFence(_ settings: RedirectionSettings, in namespace: NetworkNamespace) throws -> Bool
+  /// True when there was a fence.
+  func lowerFence(in namespace: NetworkNamespace) throws -> Bool
+  /// Takes all of it away, the fence last.
   func remove(from namespace: NetworkNamespace) throws -> RedirectionReport
 }
 

@@ -55,7 +55,7 @@ struct Run: ParsableCommand {
 
   func run() throws {
     // Before any thread is made: all inherit it.
-    SignalSource.block([SIGTERM, SIGINT])
+    SignalSource.block(NodeAgent.signals)
     let environment = Environment.read()
     var flags = NodeAgentConfiguration.Flags()
     flags.socketPath = ztunnelUdsAddress

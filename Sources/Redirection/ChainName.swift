@@ -7,15 +7,18 @@ struct ChainName: Hashable, Sendable, ExpressibleByStringLiteral, CustomStringCo
   init(bytes: [UInt8]) { self.bytes = bytes }
   init(stringLiteral text: String) { bytes = Array(text.utf8) }
 
-  /// Chains that belong to the mesh. Every chain of this prefix is ours to remove, also those of other releases and of
-  /// sidecar mode (redirection.md §7, step 4c).
-  var isOurs: Bool { bytes.starts(with: "ISTIO_".utf8) }
+  /// Chains that belong to the mesh, whoever of the mesh wrote them; see ``ChainScope`` for which of them a plan is about.
+  var isOfMesh: Bool { bytes.starts(with: "ISTIO_".utf8) }
 
   /// The name, with everything unprintable escaped.
   var description: String { printable(bytes) }
 
   static let preroutingRules: ChainName = "ISTIO_PRERT"
   static let outputRules: ChainName = "ISTIO_OUTPUT"
+  static let plaintextWatch: ChainName = "ISTIO_WATCH"
+  static let fenceInput: ChainName = "ISTIO_FENCE_IN"
+  static let fenceOutput: ChainName = "ISTIO_FENCE_OUT"
+  static let hostProbes: ChainName = "ISTIO_POSTRT"
 }
 
 /// Bytes from the kernel as one printable word.

@@ -10,6 +10,8 @@ struct EntryLayout {
   var typeOfService: Int?
   var flags, inversions: Int
   var targetOffset, nextOffset: Int
+  /// How many packets the rule has seen, 8 bytes.
+  var packets: Int
   /// Size of the fixed part: matches and target follow.
   var size: Int
   var addressSize: Int
@@ -20,14 +22,14 @@ struct EntryLayout {
 
   static let v4 = EntryLayout(
     source: 0, destination: 4, sourceMask: 8, destinationMask: 12, input: 16, output: 32, inputMask: 48, outputMask: 64,
-    transport: 80, typeOfService: nil, flags: 82, inversions: 83, targetOffset: 88, nextOffset: 90, size: 112,
+    transport: 80, typeOfService: nil, flags: 82, inversions: 83, targetOffset: 88, nextOffset: 90, packets: 96,
+    size: 112,
     addressSize: 4, gotoFlag: 0x02, protocolFlag: 0)
 
   static let v6 = EntryLayout(
     source: 0, destination: 16, sourceMask: 32, destinationMask: 48, input: 64, output: 80, inputMask: 96,
     outputMask: 112, transport: 128, typeOfService: 130, flags: 131, inversions: 132, targetOffset: 140,
-    nextOffset: 142,
-    size: 168, addressSize: 16, gotoFlag: 0x04, protocolFlag: 0x01)
+    nextOffset: 142, packets: 152, size: 168, addressSize: 16, gotoFlag: 0x04, protocolFlag: 0x01)
 
   static func of(_ family: IPAddress.Family) -> EntryLayout {
     switch family {

@@ -21,20 +21,54 @@ enum ExtensionCodec {
     case .connectionMark(let mark): return OpaqueExtension(name: Name.connmark, revision: 1, data: encode(mark))
     case .tcp(let ports):
       // spts, dpts, then option, flag mask, flag compare, inversions.
-      return OpaqueExtension(name: Name.tcp, revision: 0, data: encode(ports, inversions: 11))
+      var data = encode(ports, inversions: 11)
+      if ports.opens {
+        data.put(TCPFlag.opening, at: 9)
+        data.put(TCPFlag.synchronise, at: 10)
+      }
+      return OpaqueExtension(name: Name.tcp, revision: 0, data: data)
     case .udp(let ports):
       return OpaqueExtension(name: Name.udp, revision: 0, data: encode(ports, inversions: 8))
+    case .answer: return OpaqueExtension(name: Name.conntrack, revision: 3, data: answer)
+    case .sentByProcess:
+      // Ranges of users and groups, then what is compared, then what is inverted.
+      var data = [UInt8](repeating: 0, count: 24)
+      data.put(UInt8(0x04), at: 16)
+      return OpaqueExtension(name: Name.owner, revision: 1, data: data)
+    case .destinationInSet(let index):
+      // Index, dimensions, flags; then conditions on counters, all "none".
+      var data = [UInt8](repeating: 0, count: 48)
+      data.put(index, at: 0)
+      data.put(UInt8(1), at: 2)
+      return OpaqueExtension(name: Name.set, revision: 4, data: data)
     case .opaque(let foreign): return foreign
     }
   }
+
+  /// `xt_conntrack_mtinfo3`: eight addresses, two times, protocol and ports, then the flags.
+  private static let answer: [UInt8] = {
+    let comparesState: UInt16 = 0x0001
+    let comparesDirection: UInt16 = 0x1000
+    let established: UInt16 = 0x02
+    let related: UInt16 = 0x04
+    var data = [UInt8](repeating: 0, count: 168)
+    data.put(comparesState | comparesDirection, at: 146)
+    // Inverted: not the direction of who opened it.
+    data.put(comparesDirection, at: 148)
+    data.put(established | related, at: 150)
+    return data
+  }()
 
   static func match(_ found: OpaqueExtension) -> Match {
     let candidate: Match? =
       switch (found.name, found.revision) {
       case (Name.mark, 1): mark(found.data).map(Match.mark)
       case (Name.connmark, 1): mark(found.data).map(Match.connectionMark)
-      case (Name.tcp, 0): ports(found.data, inversions: 11).map(Match.tcp)
+      case (Name.tcp, 0): ports(found.data, inversions: 11).map { .tcp(withOpening($0, found.data)) }
       case (Name.udp, 0): ports(found.data, inversions: 8).map(Match.udp)
+      case (Name.conntrack, 3): .answer
+      case (Name.owner, 1): .sentByProcess
+      case (Name.set, 4): found.data.number(UInt16.self, at: 0).map(Match.destinationInSet)
       default: nil
       }
     if let candidate, encode(candidate) == found { return candidate }
@@ -68,6 +102,19 @@ enum ExtensionCodec {
     return data
   }
 
+  private static func withOpening(_ ports: PortMatch, _ data: [UInt8]) -> PortMatch {
+    var ports = ports
+    ports.opens = data.number(UInt8.self, at: 9) == TCPFlag.opening
+    return ports
+  }
+
+  /// Flags of the TCP header that `--syn` looks at.
+  private enum TCPFlag {
+    static let synchronise: UInt8 = 0x02
+    /// FIN, SYN, RST, ACK.
+    static let opening: UInt8 = 0x17
+  }
+
   private static func ports(_ data: [UInt8], inversions: Int) -> PortMatch? {
     guard let bits = data.number(UInt8.self, at: inversions),
       let sourceLow = data.number(UInt16.self, at: 0), let sourceHigh = data.number(UInt16.self, at: 2),
@@ -93,6 +140,7 @@ enum ExtensionCodec {
       return connmark(0, connectionMask, packetMask: packetMask, mode: 2, revision: revisions.connmarkTarget)
     case .redirect(let port): return redirect(port, family)
     case .connectionZone(let zone): return connectionTracking(zone, revisions.connectionTrackingTarget)
+    case .rewriteSource(let address): return sourceRewrite(address)
     case .opaque(let foreign): return foreign
     }
   }
@@ -114,6 +162,9 @@ enum ExtensionCodec {
       // The last word is the kernel's own pointer.
       if found.data.count >= 8 { found.data.put(UInt64(0), at: found.data.count - 8) }
       candidate = found.data.number(UInt16.self, at: 2).map { .connectionZone($0) }
+    case (Name.sourceRewrite, family == .v4 ? 0 : 1):
+      candidate = found.data.slice(family == .v4 ? 8 : 4, family == .v4 ? 4 : 16)
+        .flatMap { IPAddress(bytes: $0) }.map { .rewriteSource($0) }
     default: candidate = nil
     }
     if let candidate, encode(candidate, family: family, revisions: revisions) == found { return candidate }
@@ -157,6 +208,18 @@ enum ExtensionCodec {
 
   private static func redirectPort(_ family: IPAddress.Family) -> Int { family == .v4 ? 16 : 36 }
 
+  /// The same structures as in ``redirect(_:_:)``, with one address instead of a port.
+  private static func sourceRewrite(_ address: IPAddress) -> OpaqueExtension {
+    let addressesAreGiven: UInt32 = 1
+    let isV4 = address.family == .v4
+    var data = [UInt8](repeating: 0, count: isV4 ? 24 : 40)
+    if isV4 { data.put(UInt32(1), at: 0) }
+    data.put(addressesAreGiven, at: isV4 ? 4 : 0)
+    data.put(address.bytes, at: isV4 ? 8 : 4)
+    data.put(address.bytes, at: isV4 ? 12 : 20)
+    return OpaqueExtension(name: Name.sourceRewrite, revision: isV4 ? 0 : 1, data: data)
+  }
+
   private static func connectionTracking(_ zone: UInt16, _ revision: UInt8) -> OpaqueExtension {
     // Revision 1 added the name of a timeout policy.
     var data = [UInt8](repeating: 0, count: revision == 0 ? 40 : 72)
@@ -169,6 +232,10 @@ enum ExtensionCodec {
     static let connmark = Array("connmark".utf8)
     static let tcp = Array("tcp".utf8)
     static let udp = Array("udp".utf8)
+    static let conntrack = Array("conntrack".utf8)
+    static let owner = Array("owner".utf8)
+    static let set = Array("set".utf8)
+    static let sourceRewrite = Array("SNAT".utf8)
     static let connmarkTarget = Array("CONNMARK".utf8)
     static let redirect = Array("REDIRECT".utf8)
     static let connectionTracking = Array("CT".utf8)

@@ -1,9 +1,9 @@
 import Glibc
 
-/// One rtnetlink message as bytes: header, family header, attributes (`rtnetlink(7)`). A value, made and read without a
+/// One netlink message as bytes: header, family header, attributes (`netlink(7)`). A value, made and read without a
 /// socket; everything read is bounds-checked.
 struct NetlinkMessage: Equatable, Sendable {
-  /// `NLMSG_*` and `RTM_*`.
+  /// `NLMSG_*` and `RTM_*`. Netfilter's kinds are a subsystem and a command, see ``NetfilterMessage``.
   enum Kind {
     static let error: UInt16 = 2
     static let done: UInt16 = 3
@@ -64,19 +64,8 @@ struct NetlinkMessage: Equatable, Sendable {
   /// The attributes behind a family header of `size` bytes, by type; nil when a length does not fit. Of a type that comes
   /// twice the last one counts, as in the kernel.
   func attributes(after size: Int) -> [UInt16: [UInt8]]? {
-    guard payload.count >= size else { return nil }
-    var attributes: [UInt16: [UInt8]] = [:]
-    var position = size
-    while payload.count - position >= 4 {
-      guard let length = payload.number(UInt16.self, at: position).map(Int.init), length >= 4,
-        let type = payload.number(UInt16.self, at: position + 2),
-        let value = payload.slice(position + 4, length - 4)
-      else { return nil }
-      // The two upper bits say how the value is encoded.
-      attributes[type & 0x3fff] = value
-      position += (length + 3) & ~3
-    }
-    return attributes
+    guard let rest = payload.slice(size, payload.count - size) else { return nil }
+    return NetlinkAttribute.list(rest).map { NetlinkAttribute.byType($0) }
   }
 
   /// A 32-bit attribute, padded.

@@ -2,11 +2,18 @@ import Glibc
 import Linux
 import Vocabulary
 
-/// A route netlink socket of the network namespace it was opened in. Used by one thread. Closed when the value ends.
+/// Which part of the kernel a netlink socket talks to: `NETLINK_*`.
+enum NetlinkBus: CInt, Sendable {
+  case route = 0
+  case socketDiagnosis = 4
+  case netfilter = 12
+}
+
+/// A netlink socket of the network namespace it was opened in. Used by one thread. Closed when the value ends.
 struct NetlinkSession: ~Copyable {
   /// More than the kernel puts into one datagram of a dump.
   private static let datagramCapacity = 65536
-  /// A namespace with more than this many routes is refused rather than read forever.
+  /// A namespace with more than this many routes, sets or rules is refused rather than read forever.
   private static let maximumMessages = 500_000
   private static let dumpAttempts = 5
   private static let answerTimeoutSeconds = 5
@@ -15,15 +22,14 @@ struct NetlinkSession: ~Copyable {
   private var sequence: UInt32 = 0
 
   /// Throws ``RedirectionError/netlinkFailed(_:)``.
-  init() throws(RedirectionError) {
-    do { descriptor = try Self.open() } catch { throw .netlinkFailed(error) }
+  init(_ bus: NetlinkBus = .route) throws(RedirectionError) {
+    do { descriptor = try Self.open(bus) } catch { throw .netlinkFailed(error) }
   }
 
-  private static func open() throws(SystemError) -> Descriptor {
-    let routeProtocol: CInt = 0
+  private static func open(_ bus: NetlinkBus) throws(SystemError) -> Descriptor {
     let descriptor = Descriptor(
       owning: try system("socket", "netlink") {
-        socket(AF_NETLINK, CInt(SOCK_RAW.rawValue) | CInt(SOCK_CLOEXEC.rawValue), routeProtocol)
+        socket(AF_NETLINK, CInt(SOCK_RAW.rawValue) | CInt(SOCK_CLOEXEC.rawValue), bus.rawValue)
       })
     let raw = descriptor.raw
     var limit = timeval(tv_sec: answerTimeoutSeconds, tv_usec: 0)
@@ -36,12 +42,49 @@ struct NetlinkSession: ~Copyable {
   /// Sends a change and waits for the kernel's verdict. Gives the error number, 0 for success. Throws
   /// ``RedirectionError`` when there is no verdict.
   mutating func change(_ kind: UInt16, flags: UInt16, _ payload: [UInt8]) throws(RedirectionError) -> CInt {
+    try ask(kind, flags: flags, payload).verdict
+  }
+
+  /// Sends a request and collects what the kernel answers up to its verdict. Throws ``RedirectionError`` when there is no
+  /// verdict.
+  mutating func ask(
+    _ kind: UInt16, flags: UInt16 = 0, _ payload: [UInt8]
+  ) throws(RedirectionError) -> (verdict: CInt, answers: [NetlinkMessage]) {
     try send(kind, flags | NetlinkMessage.Flag.request | NetlinkMessage.Flag.acknowledge, payload)
+    var answers: [NetlinkMessage] = []
     while true {
-      for message in try receive() where message.sequence == sequence && message.kind == NetlinkMessage.Kind.error {
-        return try verdict(message)
+      for message in try receive() where message.sequence == sequence {
+        if message.kind == NetlinkMessage.Kind.error { return (try verdict(message), answers) }
+        answers.append(message)
+      }
+      guard answers.count <= Self.maximumMessages else { throw .netlinkMalformed(reason: "too many answers") }
+    }
+  }
+
+  /// Sends a transaction: all of it happens or nothing does. Gives the first error number, 0 for success. Throws
+  /// ``RedirectionError`` when there is no verdict.
+  mutating func transact(
+    _ changes: [NetfilterMessage], in subsystem: NetfilterMessage.Subsystem
+  ) throws(RedirectionError) -> CInt {
+    let first = sequence + 1
+    var bytes: [UInt8] = []
+    for message in NetfilterMessage.batch(changes, in: subsystem) {
+      sequence += 1
+      var message = message
+      message.sequence = sequence
+      bytes += message.bytes
+    }
+    try send(bytes)
+    // The begin and the end of it are not acknowledged.
+    var waiting = Set(first + 1..<sequence)
+    while !waiting.isEmpty {
+      for message in try receive() where message.kind == NetlinkMessage.Kind.error && message.sequence >= first {
+        let number = try verdict(message)
+        if number != 0 { return number }
+        waiting.remove(message.sequence)
       }
     }
+    return 0
   }
 
   /// All objects of a kind. Reads again when the list changed meanwhile. Throws ``RedirectionError``.
@@ -66,14 +109,14 @@ struct NetlinkSession: ~Copyable {
           throw .netlinkFailed(SystemError("netlink dump", number))
         default: messages.append(message)
         }
-        guard messages.count <= Self.maximumMessages else { throw .netlinkMalformed(reason: "too many routes") }
+        guard messages.count <= Self.maximumMessages else { throw .netlinkMalformed(reason: "too many objects") }
       }
     }
   }
 
-  /// `nlmsgerr` begins with the negative error number.
+  /// `nlmsgerr` begins with the negative error number. Sets have numbers of their own, past the system's.
   private func verdict(_ message: NetlinkMessage) throws(RedirectionError) -> CInt {
-    guard let number = message.payload.number(CInt.self, at: 0), number <= 0, number > -4096 else {
+    guard let number = message.payload.number(CInt.self, at: 0), number <= 0, number > -8192 else {
       throw .netlinkMalformed(reason: "an answer without an error number")
     }
     return -number
@@ -81,7 +124,10 @@ struct NetlinkSession: ~Copyable {
 
   private mutating func send(_ kind: UInt16, _ flags: UInt16, _ payload: [UInt8]) throws(RedirectionError) {
     sequence += 1
-    let bytes = NetlinkMessage(kind: kind, flags: flags, sequence: sequence, payload: payload).bytes
+    try send(NetlinkMessage(kind: kind, flags: flags, sequence: sequence, payload: payload).bytes)
+  }
+
+  private func send(_ bytes: [UInt8]) throws(RedirectionError) {
     let raw = descriptor.raw
     do {
       // Without an address a netlink datagram goes to the kernel.

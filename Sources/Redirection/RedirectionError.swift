@@ -25,6 +25,12 @@ public enum RedirectionError: CodedError, Equatable {
   /// The kernel has no policy routing (`EOPNOTSUPP`, `EAFNOSUPPORT`).
   case policyRoutingMissing(family: IPAddress.Family)
   case netlinkMalformed(reason: String)
+  /// The kernel has no sets of addresses (`ip_set`, `ip_set_hash_ip`).
+  case setsMissing
+  /// A set of our name exists that is not ours.
+  case setOfOtherKind(name: String)
+  /// `number` is the system's, or past 4096 one of `ip_set.h`.
+  case setFailed(name: String, step: String, number: CInt)
   case netlinkFailed(SystemError)
   case unreadable(path: String, SystemError)
   /// Written without an error, and yet not there when read back.
@@ -46,6 +52,9 @@ public enum RedirectionError: CodedError, Equatable {
     case .loopbackDown: "REDIRECTION_LOOPBACK_DOWN"
     case .policyRoutingMissing: "REDIRECTION_POLICY_ROUTING_MISSING"
     case .netlinkMalformed: "REDIRECTION_NETLINK_MALFORMED"
+    case .setsMissing: "REDIRECTION_SETS_MISSING"
+    case .setOfOtherKind: "REDIRECTION_SET_OF_OTHER_KIND"
+    case .setFailed: "REDIRECTION_SET_FAILED"
     case .netlinkFailed: "REDIRECTION_NETLINK_FAILED"
     case .unreadable: "REDIRECTION_UNREADABLE"
     case .notProven: "REDIRECTION_NOT_PROVEN"
@@ -70,8 +79,12 @@ public enum RedirectionError: CodedError, Equatable {
     case .tableFailed(let table, let error): "table \(table) failed: \(error.summary)"
     case .loopbackDown: "the namespace's loopback interface is down"
     case .policyRoutingMissing(let family): "the kernel has no IP\(family.rawValue) policy routing"
-    case .netlinkMalformed(let reason): "the kernel's routing answer cannot be understood: \(reason)"
-    case .netlinkFailed(let error): "changing or reading routes failed: \(error.summary)"
+    case .netlinkMalformed(let reason): "the kernel's netlink answer cannot be understood: \(reason)"
+    case .setsMissing: "the kernel has no sets of addresses"
+    case .setOfOtherKind(let name): "a set \(name) exists that is not `hash:ip` with comments"
+    case .setFailed(let name, let step, let number):
+      "set \(name) failed at \(step): \(number < 4096 ? SystemError(step, number).reason : "ip_set error \(number)")"
+    case .netlinkFailed(let error): "changing or reading routes, sets or nftables failed: \(error.summary)"
     case .unreadable(let path, let error): "\(path) cannot be read: \(error.summary)"
     case .notProven(let deviations):
       "what was written is not what is there: "
@@ -96,7 +109,9 @@ public enum RedirectionError: CodedError, Equatable {
     case .tableFailed: nil
     case .loopbackDown: "run `ip link set lo up` in the namespace, or check the CNI loopback plugin"
     case .policyRoutingMissing: "check that the kernel has CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES"
-    case .netlinkMalformed, .netlinkFailed, .unreadable: nil
+    case .setsMissing: "check that the node can load the modules ip_set, ip_set_hash_ip and xt_set"
+    case .setOfOtherKind(let name): "see who made it with `ipset list \(name)`, and rename or destroy it"
+    case .netlinkMalformed, .netlinkFailed, .setFailed, .unreadable: nil
     case .notProven: "see which other program writes rules or routes in the namespace"
     case .namespace(let error): error.remedy
     }

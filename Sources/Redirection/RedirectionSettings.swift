@@ -15,6 +15,8 @@ public struct RedirectionSettings: Equatable, Sendable {
   public var bypassInboundCapture: Bool
   /// TCP that enters through these interfaces is outbound traffic (nested virtual machines, containers).
   public var rerouteInterfaces: [InterfaceName]
+  /// Counts the packets that leave the pod past ztunnel. Capture does not depend on it; the reference knows no such rules.
+  public var countsEscapes: Bool
   /// The address that marks a host probe, which is never captured. An IPv4 address.
   public var probeSourceV4: IPAddress
   /// The address that marks a host probe, which is never captured. An IPv6 address.
@@ -22,13 +24,15 @@ public struct RedirectionSettings: Equatable, Sendable {
 
   public init(
     dnsCapture: Bool = false, ipv6: Bool = true, bypassInboundCapture: Bool = false,
-    rerouteInterfaces: [InterfaceName] = [], probeSourceV4: IPAddress = Self.defaultProbeSourceV4,
+    rerouteInterfaces: [InterfaceName] = [], countsEscapes: Bool = false,
+    probeSourceV4: IPAddress = Self.defaultProbeSourceV4,
     probeSourceV6: IPAddress = Self.defaultProbeSourceV6
   ) {
     self.dnsCapture = dnsCapture
     self.ipv6 = ipv6
     self.bypassInboundCapture = bypassInboundCapture
     self.rerouteInterfaces = rerouteInterfaces
+    self.countsEscapes = countsEscapes
     self.probeSourceV4 = probeSourceV4
     self.probeSourceV6 = probeSourceV6
   }

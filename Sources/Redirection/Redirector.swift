@@ -10,16 +10,14 @@ import Vocabulary
 ///
 /// The namespace is trusted to be one that may be captured: nothing here stops a caller from naming the host's.
 public struct Redirector: Sendable {
-  private let lockPath: String
-  private let lockTimeout: Duration
+  private let visit: NamespaceVisit
 
   /// - Parameters:
   ///   - lockPath: File of the lock, made when missing. A private one for pods, so that there is no contention with
   ///     programs that write the host's rules.
   ///   - lockTimeout: How long a call waits for the lock.
   public init(lockPath: String = "/run/ambient/xtables.lock", lockTimeout: Duration = .seconds(30)) {
-    self.lockPath = lockPath
-    self.lockTimeout = lockTimeout
+    visit = NamespaceVisit(lockPath: lockPath, lockTimeout: lockTimeout)
   }
 
   /// Makes the namespace hold exactly what `settings` ask for, and proves it by reading everything back.
@@ -30,7 +28,7 @@ public struct Redirector: Sendable {
     _ settings: RedirectionSettings, in namespace: NetworkNamespace
   ) throws(RedirectionError) -> RedirectionReport {
     try settings.validate()
-    return try locked(namespace) { () throws(RedirectionError) in
+    return try visit.enter(namespace) { () throws(RedirectionError) in
       let support = try IPv6Support.read()
       var report = RedirectionReport(degradations: settings.ipv6 ? support.degradations : [])
       var routing = try PolicyRouting()
@@ -44,10 +42,52 @@ public struct Redirector: Sendable {
         case .unroute(let family): report.changed += try routing.remove(family)
         }
       }
+      // Only now that ours are in force, so that there is no moment without any; connections that are open keep their
+      // translation, which conntrack holds.
+      if try NFTables.sweep() { report.changed.append("nftables") }
       let deviations = try deviations(settings, support, &routing)
       if !deviations.isEmpty { throw .notProven(deviations) }
       return report
     }
+  }
+
+  /// Looks at everything that has to be in place for the pod to be served, in one visit. Writes nothing. Throws
+  /// ``RedirectionError`` when the namespace cannot be read; it must not be taken for captured then.
+  public func prove(
+    _ settings: RedirectionSettings, in namespace: NetworkNamespace
+  ) throws(RedirectionError) -> NamespaceProof {
+    try settings.validate()
+    return try visit.enter(namespace) { () throws(RedirectionError) in
+      let support = try IPv6Support.read()
+      var routing = try PolicyRouting()
+      let deviations = try deviations(settings, support, &routing)
+      var listeners: Set<UInt16>?
+      // A kernel without sock_diag says nothing against the pod: then ztunnel's word has to do.
+      do { listeners = try MeshListeners.ports() } catch {}
+      return NamespaceProof(
+        deviations: deviations, isFenced: try isFenced(settings, support), listeners: listeners,
+        escaped: settings.countsEscapes ? try escaped(support) : nil)
+    }
+  }
+
+  /// Cuts the namespace off, except for loopback, host probes and ztunnel; see ``Fence``. True when that took a write.
+  /// Throws ``RedirectionError``.
+  public func raiseFence(
+    _ settings: RedirectionSettings, in namespace: NetworkNamespace
+  ) throws(RedirectionError) -> Bool {
+    try settings.validate()
+    return try visit.enter(namespace) { () throws(RedirectionError) in
+      var wrote = false
+      for family in try IPv6Support.read().families {
+        if try TableSession.write(Fence(settings: settings, family: family).plan) { wrote = true }
+      }
+      return wrote
+    }
+  }
+
+  /// Takes the fence down. True when there was one. Throws ``RedirectionError``.
+  public func lowerFence(in namespace: NetworkNamespace) throws(RedirectionError) -> Bool {
+    try visit.enter(namespace) { () throws(RedirectionError) in try lowerFence(try IPv6Support.read()) }
   }
 
   /// What differs from what ``apply(_:in:)`` would make; empty when nothing does. Writes nothing. Throws
@@ -56,7 +96,7 @@ public struct Redirector: Sendable {
     _ settings: RedirectionSettings, in namespace: NetworkNamespace
   ) throws(RedirectionError) -> [RedirectionDeviation] {
     try settings.validate()
-    return try locked(namespace) { () throws(RedirectionError) in
+    return try visit.enter(namespace) { () throws(RedirectionError) in
       var routing = try PolicyRouting()
       return try deviations(settings, try IPv6Support.read(), &routing)
     }
@@ -66,8 +106,9 @@ public struct Redirector: Sendable {
   /// reading back. Foreign rules stay. Stops at the first failure, so that nothing captured loses its way back while
   /// capture is still on; safe to repeat. Throws ``RedirectionError``.
   public func remove(from namespace: NetworkNamespace) throws(RedirectionError) -> RedirectionReport {
-    try locked(namespace) { () throws(RedirectionError) in
-      let families = try IPv6Support.read().families
+    try visit.enter(namespace) { () throws(RedirectionError) in
+      let support = try IPv6Support.read()
+      let families = support.families
       var report = RedirectionReport()
       var routing = try PolicyRouting()
       for name in TableName.removalOrder {
@@ -78,8 +119,12 @@ public struct Redirector: Sendable {
         guard name == .nat else { continue }
         for family in families { report.changed += try routing.remove(family) }
       }
+      if try NFTables.sweep() { report.changed.append("nftables") }
+      // The fence goes last: until then nothing that is only half removed lets anything out.
+      if try lowerFence(support) { report.changed.append("fence") }
       var leftovers: [RedirectionDeviation] = []
       for family in families { leftovers += try self.leftovers(family, &routing) }
+      leftovers += try NFTables.leftovers()
       if !leftovers.isEmpty { throw .notProven(leftovers) }
       return report
     }
@@ -88,7 +133,7 @@ public struct Redirector: Sendable {
   /// What the namespace holds, ours and foreign, in `iptables-save` form without counters: IPv4 then IPv6, with our route
   /// and rule as comment lines. Throws ``RedirectionError``.
   public func current(in namespace: NetworkNamespace) throws(RedirectionError) -> String {
-    try locked(namespace) { () throws(RedirectionError) in
+    try visit.enter(namespace) { () throws(RedirectionError) in
       var routing = try PolicyRouting()
       var text = ""
       for family in try IPv6Support.read().families {
@@ -131,7 +176,33 @@ public struct Redirector: Sendable {
       deviations += try differences(RuleCatalogue(settings: settings, family: family).tables, family)
       if support.hasRoutes(family) { deviations += try routing.deviations(family) }
     }
-    return deviations
+    return deviations + (try NFTables.leftovers())
+  }
+
+  private func isFenced(_ settings: RedirectionSettings, _ support: IPv6Support) throws(RedirectionError) -> Bool {
+    for family in support.families
+    where try !differences([Fence(settings: settings, family: family).plan], family).isEmpty { return false }
+    return true
+  }
+
+  private func lowerFence(_ support: IPv6Support) throws(RedirectionError) -> Bool {
+    var wrote = false
+    for family in support.families where try sweep(Fence.lowered(family)) { wrote = true }
+    return wrote
+  }
+
+  /// The sum over all rules of the watch that only count.
+  private func escaped(_ support: IPv6Support) throws(RedirectionError) -> UInt64 {
+    var sum: UInt64 = 0
+    for family in support.families {
+      let table = TableIdentity(family: family, name: .mangle)
+      guard try TableSession.existing(family).contains(table) else { continue }
+      let packets = try TableSession.packets(.plaintextWatch, in: table)
+      for (rule, count) in zip(RuleCatalogue.watch(probe: nil), packets) where rule.rule.target == .fallThrough {
+        sum &+= count
+      }
+    }
+    return sum
   }
 
   /// What is ours in a family that should have nothing of ours.
@@ -151,23 +222,5 @@ public struct Redirector: Sendable {
       differences += TableComparison(plan: plan, found: found).deviations
     }
     return differences
-  }
-
-  private func locked<Result>(
-    _ namespace: NetworkNamespace, _ body: () throws(RedirectionError) -> Result
-  ) throws(RedirectionError) -> Result {
-    // Before entering: the wait must not keep a thread inside a pod.
-    let lock = try XtablesLock(path: lockPath, timeout: lockTimeout)
-    defer { withExtendedLifetime(lock) {} }
-    var outcome: Swift.Result<Result, RedirectionError>?
-    do {
-      try namespace.enter {
-        outcome = Swift.Result(catching: body)
-      }
-    } catch {
-      throw .namespace(error as? NetworkNamespaceError ?? .notPermitted(subject: "\(namespace.identity)"))
-    }
-    guard let outcome else { throw .namespace(.notPermitted(subject: "\(namespace.identity)")) }
-    return try outcome.get()
   }
 }

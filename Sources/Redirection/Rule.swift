@@ -17,9 +17,6 @@ struct Rule: Hashable, Sendable {
     if case .jump(let chain, _) = target { chain } else { nil }
   }
 
-  /// True for a rule that enters one of our chains, whatever its conditions.
-  var entersOurs: Bool { destinationChain?.isOurs ?? false }
-
   /// The unconditional jump into a chain.
   static func jump(to chain: ChainName) -> Rule { Rule(target: .jump(chain, isGoto: false)) }
 }
@@ -102,6 +99,12 @@ enum Match: Hashable, Sendable {
   case connectionMark(MarkMatch)
   case tcp(PortMatch)
   case udp(PortMatch)
+  /// Answers: packets of a connection, or about one, in the direction of who did not open it.
+  case answer
+  /// `--socket-exists`: a process of this namespace sends the packet, it is not forwarded.
+  case sentByProcess
+  /// The destination is in the set that has this index in the namespace.
+  case destinationInSet(index: UInt16)
   /// An extension, revision or use of one that this project never writes.
   case opaque(OpaqueExtension)
 }
@@ -117,6 +120,8 @@ struct MarkMatch: Hashable, Sendable {
 struct PortMatch: Hashable, Sendable {
   var source: PortRange?
   var destination: PortRange?
+  /// `--syn`: only the packet that opens a connection. TCP only.
+  var opens = false
 }
 
 /// Ports `low` to `high`, both included. Not a `ClosedRange`: the kernel accepts an empty one.
@@ -147,6 +152,8 @@ enum Target: Hashable, Sendable {
   case redirect(port: UInt16)
   /// `CT --zone`.
   case connectionZone(UInt16)
+  /// `SNAT --to-source`, an address of the rule's family.
+  case rewriteSource(IPAddress)
   /// An extension, revision or use of one that this project never writes.
   case opaque(OpaqueExtension)
 }

@@ -73,6 +73,9 @@ extension Match {
     case .connectionMark(let mark): "-m connmark \(mark.text)"
     case .tcp(let ports): "-m tcp\(ports.text)"
     case .udp(let ports): "-m udp\(ports.text)"
+    case .answer: "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY"
+    case .sentByProcess: "-m owner --socket-exists"
+    case .destinationInSet(let index): "-m set --match-set #\(index) dst"
     case .opaque(let foreign): "-m \(foreign.text)"
     }
   }
@@ -87,6 +90,7 @@ extension MarkMatch {
 extension PortMatch {
   fileprivate var text: String {
     (source.map { " " + $0.text("--sport") } ?? "") + (destination.map { " " + $0.text("--dport") } ?? "")
+      + (opens ? " --tcp-flags FIN,SYN,RST,ACK SYN" : "")
   }
 }
 
@@ -110,6 +114,7 @@ extension Target {
       "-j CONNMARK --restore-mark --nfmask \(hex(packetMask)) --ctmask \(hex(connectionMask))"
     case .redirect(let port): "-j REDIRECT --to-ports \(port)"
     case .connectionZone(let zone): "-j CT --zone \(zone)"
+    case .rewriteSource(let address): "-j SNAT --to-source \(address)"
     case .opaque(let foreign): "-j \(foreign.text)"
     }
   }

@@ -15,11 +15,11 @@ struct TableComparison {
       return plan.isEmpty ? [] : [deviation(nil, "the table is not there")]
     }
     let unplanned = found.chains.filter { chain in
-      chain.name.isOurs && !plan.chains.contains { $0.name == chain.name }
+      plan.scope.owns(chain.name) && !plan.chains.contains { $0.name == chain.name }
     }
     return plan.chains.flatMap { rules($0, found.chain($0.name)) }
       + unplanned.map { deviation($0.name, "the chain should not be there") }
-      + found.chains.filter { !$0.name.isOurs }.flatMap(jumps)
+      + found.chains.filter { !plan.scope.owns($0.name) }.flatMap(jumps)
       + plan.jumps.filter { found.chain($0.from) == nil }.map { deviation($0.from, "the built-in chain is not there") }
   }
 
@@ -54,7 +54,7 @@ struct TableComparison {
     let planned = plan.jump(from: chain.name)
     var differences: [RedirectionDeviation] = []
     var place: Int?
-    for (index, rule) in chain.rules.enumerated() where rule.entersOurs {
+    for (index, rule) in chain.rules.enumerated() where plan.scope.entered(by: rule) {
       if let planned, place == nil, rule == .jump(to: planned.to) {
         place = index
       } else {
@@ -65,7 +65,7 @@ struct TableComparison {
     guard let planned else { return differences }
     let text = Rule.jump(to: planned.to).text(in: chain.name)
     switch place {
-    case 0?: break
+    case let place? where chain.rules.prefix(place).allSatisfy(plan.scope.yields): break
     case let place?:
       differences.append(
         deviation(
@@ -85,18 +85,22 @@ struct TableComparison {
   var edits: [TableEdit] {
     guard let found, !deviations.isEmpty else { return [] }
     var edits: [TableEdit] = []
-    for chain in found.chains where !chain.name.isOurs {
+    for chain in found.chains where !plan.scope.owns(chain.name) {
       // From the last to the first, so that the numbers of those still to go stay right.
-      for (index, rule) in chain.rules.enumerated().reversed() where rule.entersOurs {
+      for (index, rule) in chain.rules.enumerated().reversed() where plan.scope.entered(by: rule) {
         edits.append(.deleteRule(chain.name, index))
       }
     }
-    let ours = found.chains.map(\.name).filter(\.isOurs)
+    let ours = found.chains.map(\.name).filter(plan.scope.owns)
     edits += ours.map(TableEdit.flush)
     edits += ours.map(TableEdit.deleteChain)
     edits += plan.chains.map { .createChain($0.name) }
     edits += plan.chains.flatMap { chain in chain.rules.map { .append(chain.name, $0.rule) } }
-    edits += plan.jumps.map { .insertFirst($0.from, .jump(to: $0.to)) }
+    edits += plan.jumps.map { jump in
+      // Our own jumps are gone from the chain by now.
+      let others = found.chain(jump.from)?.rules.filter { !plan.scope.entered(by: $0) } ?? []
+      return .insert(jump.from, .jump(to: jump.to), at: others.prefix(while: plan.scope.yields).count)
+    }
     return edits
   }
 }
@@ -109,5 +113,5 @@ enum TableEdit: Equatable, Sendable {
   case deleteChain(ChainName)
   case createChain(ChainName)
   case append(ChainName, Rule)
-  case insertFirst(ChainName, Rule)
+  case insert(ChainName, Rule, at: Int)
 }

@@ -73,6 +73,20 @@ struct TableHandle: ~Copyable {
     return rules
   }
 
+  /// How many packets each rule of a chain has seen, in the chain's order; empty when there is no such chain.
+  func packets(_ chain: ChainName) -> [UInt64] {
+    let offset = EntryLayout.of(table.family).packets
+    var packets: [UInt64] = []
+    var size = 0
+    var next = withLabel(chain) { ambient_table_first_rule(family, handle, $0, &size) }
+    while let entry = next, packets.count < Self.maximumRules {
+      let bytes = Array(UnsafeRawBufferPointer(start: entry, count: size))
+      packets.append(bytes.number(UInt64.self, at: offset) ?? 0)
+      next = ambient_table_next_rule(family, handle, entry, &size)
+    }
+    return packets
+  }
+
   /// Changes the copy. Throws ``RedirectionError/tableFailed(table:_:)``.
   func perform(_ edit: TableEdit, _ encoder: EntryEncoder) throws(RedirectionError) {
     let done: CInt
@@ -94,10 +108,12 @@ struct TableHandle: ~Copyable {
       call = "iptc_append_entry"
       let entry = encoder.entry(rule)
       done = withLabel(chain) { ambient_table_append_rule(family, handle, $0, entry, entry.count) }
-    case .insertFirst(let chain, let rule):
+    case .insert(let chain, let rule, let position):
       call = "iptc_insert_entry"
       let entry = encoder.entry(rule)
-      done = withLabel(chain) { ambient_table_insert_rule(family, handle, $0, entry, entry.count, 0) }
+      done = withLabel(chain) {
+        ambient_table_insert_rule(family, handle, $0, entry, entry.count, CUnsignedInt(position))
+      }
     }
     if done == 0 { throw .tableFailed(table: "\(table)", SystemError(call, errno, subject: "\(edit.chain)")) }
   }
@@ -135,7 +151,7 @@ extension TableEdit {
   var chain: ChainName {
     switch self {
     case .deleteRule(let chain, _), .flush(let chain), .deleteChain(let chain), .createChain(let chain),
-      .append(let chain, _), .insertFirst(let chain, _):
+      .append(let chain, _), .insert(let chain, _, _):
       chain
     }
   }

@@ -3,6 +3,7 @@ import Vocabulary
 /// What one table is to hold of ours. Everything else in the table is foreign and stays.
 struct TablePlan: Equatable, Sendable {
   var table: TableIdentity
+  var scope = ChainScope.redirection
   /// Jumps from built-in chains, at most one each.
   var jumps: [Jump] = []
   /// Our chains, sorted by name.
@@ -14,7 +15,7 @@ struct TablePlan: Equatable, Sendable {
   /// The chain a built-in chain is to enter first.
   func jump(from chain: ChainName) -> Jump? { jumps.first { $0.from == chain } }
 
-  /// The first rule of the built-in chain `from` enters `chain`.
+  /// The first rule of the built-in chain `from` enters `chain`; only a fence may stand before it.
   ///
   /// First, not last as the reference does (redirection.md, limit 2): a foreign ACCEPT ahead of the jump would let
   /// traffic out in plaintext, so whatever stands before it is reported, and repaired by moving the jump up again.

@@ -22,6 +22,14 @@ enum TableSession {
     }
   }
 
+  /// How many packets each rule of a chain has seen. Throws ``RedirectionError``.
+  static func packets(_ chain: ChainName, in table: TableIdentity) throws(RedirectionError) -> [UInt64] {
+    try locked { () throws(RedirectionError) in
+      let handle = try TableHandle(table)
+      return handle.packets(chain)
+    }
+  }
+
   /// Makes the table as planned and says whether that took a write. The kernel switches from the old content to the new
   /// one at once. Throws ``RedirectionError``.
   static func write(_ plan: TablePlan) throws(RedirectionError) -> Bool {

@@ -6,17 +6,16 @@ struct ContextSetup {
 
   /// In order of preference, and nothing else (hbone.md §2.1).
   static let suites = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
-  /// The key exchange groups in order (hbone.md §2.1). The hybrid exists from OpenSSL 3.5 on.
-  static let groups = ["X25519:P-256:P-384:X25519MLKEM768", "X25519:P-256:P-384"]
   /// Certificates between a leaf and its root.
   static let maximumDepth: CInt = 8
   /// Bytes of a peer's certificate message.
   static let maximumCertificateMessage = 64 << 10
 
-  func speakTLS13() throws(TLSError) {
-    try require(ambient_ctx_require_tls13(context) == 1, "ask for TLS 1.3")
+  func speak(_ profile: TLSProfile) throws(TLSError) {
+    let allowsTLS12 = profile.allowsTLS12 && profile.keyExchange != .hybrid
+    try require(ambient_ctx_set_versions(context, allowsTLS12 ? 1 : 0) == 1, "choose the versions of TLS")
     try require(SSL_CTX_set_ciphersuites(context, Self.suites) == 1, "set the cipher suites")
-    try require(Self.groups.contains { ambient_ctx_set_groups(context, $0) == 1 }, "set the key exchange groups")
+    try require(profile.groups.contains { ambient_ctx_set_groups(context, $0) == 1 }, "set the key exchange groups")
     ambient_ctx_set_engine_modes(context)
   }
 

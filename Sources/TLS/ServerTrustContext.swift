@@ -16,8 +16,8 @@ public final class ServerTrustContext: Sendable {
   // An SSL_CTX is shared between threads by design once nobody configures it any more.
   nonisolated(unsafe) private let context: OpaquePointer
 
-  /// TLS 1.3, ALPN `h2`. Throws `contextFailed`; an empty list of roots trusts nobody.
-  public init(roots: Roots) throws(TLSError) {
+  /// TLS as `profile` has it, ALPN `h2`. Throws `contextFailed`; an empty list of roots trusts nobody.
+  public init(roots: Roots, profile: TLSProfile = .standard) throws(TLSError) {
     ERR_clear_error()
     guard let context = SSL_CTX_new(TLS_client_method()) else {
       throw .contextFailed(step: "make a context", reason: OpenSSLErrors.takeReason())
@@ -25,7 +25,7 @@ public final class ServerTrustContext: Sendable {
     self.context = context
     // From here on every property is set, so that a throw frees the context in `deinit`.
     let setup = ContextSetup(context: context)
-    try setup.speakTLS13()
+    try setup.speak(profile)
     switch roots {
     case .certificates(let certificates): try setup.trust(certificates)
     case .system: try setup.trustSystem()

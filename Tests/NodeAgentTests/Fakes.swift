@@ -18,7 +18,13 @@ final class FakeRedirection: PodRedirecting {
   struct State {
     var settings: [NamespaceIdentity: RedirectionSettings] = [:]
     var deviating: Set<NamespaceIdentity> = []
-    /// What is refused: `apply`, `remove`.
+    var fenced: Set<NamespaceIdentity> = []
+    /// Namespaces in which ztunnel does not listen.
+    var unserved: Set<NamespaceIdentity> = []
+    var escaped: UInt64 = 0
+    /// Fences are in the journal, too.
+    var notesFences = false
+    /// What is refused: `apply`, `remove`, `prove`, `fence`.
     var refused: Set<String> = []
     /// Namespaces whose apply does not come back before they are taken out of here.
     var stuck: Set<NamespaceIdentity> = []
@@ -43,16 +49,39 @@ final class FakeRedirection: PodRedirecting {
     }
   }
 
-  func check(_ settings: RedirectionSettings, in namespace: NetworkNamespace) throws -> [RedirectionDeviation] {
+  func prove(_ settings: RedirectionSettings, in namespace: NetworkNamespace) throws -> NamespaceProof {
+    try state.withLock { state in
+      if state.refused.contains("prove") { throw Refusal() }
+      let id = namespace.identity
+      let deviates = state.settings[id] != settings || state.deviating.contains(id)
+      return NamespaceProof(
+        deviations: deviates ? [RedirectionDeviation(subject: "nat", difference: "gone")] : [],
+        isFenced: state.fenced.contains(id),
+        listeners: state.unserved.contains(id) ? [] : NamespaceProof.neededListeners, escaped: state.escaped)
+    }
+  }
+
+  func raiseFence(_ settings: RedirectionSettings, in namespace: NetworkNamespace) throws -> Bool {
+    try state.withLock { state in
+      if state.refused.contains("fence") { throw Refusal() }
+      let isNew = state.fenced.insert(namespace.identity).inserted
+      if isNew, state.notesFences { journal.note("fence") }
+      return isNew
+    }
+  }
+
+  func lowerFence(in namespace: NetworkNamespace) throws -> Bool {
     state.withLock { state in
-      let deviates = state.settings[namespace.identity] != settings || state.deviating.contains(namespace.identity)
-      return deviates ? [RedirectionDeviation(subject: "nat", difference: "gone")] : []
+      let was = state.fenced.remove(namespace.identity) != nil
+      if was, state.notesFences { journal.note("unfence") }
+      return was
     }
   }
 
   func remove(from namespace: NetworkNamespace) throws -> RedirectionReport {
     try state.withLock { state in
       if state.refused.contains("remove") { throw Refusal() }
+      state.fenced.remove(namespace.identity)
       let had = state.settings.removeValue(forKey: namespace.identity) != nil
       if had { journal.note("unwrite") }
       return RedirectionReport(changed: had ? ["nat"] : [])

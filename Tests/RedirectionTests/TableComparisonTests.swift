@@ -45,7 +45,7 @@ struct TableComparisonTests {
       ])
     #expect(comparison.edits.first == .deleteRule("PREROUTING", 0))
     #expect(comparison.edits.dropFirst().first == .deleteRule("OUTPUT", 1))
-    #expect(comparison.edits.last == .insertFirst("OUTPUT", .jump(to: "ISTIO_OUTPUT")))
+    #expect(comparison.edits.last == .insert("OUTPUT", .jump(to: "ISTIO_OUTPUT"), at: 0))
     #expect(
       comparison.edits.filter { if case .deleteRule = $0 { true } else { false } }.count == 2,
       "nothing but the two jumps is deleted")

@@ -12,10 +12,13 @@ final class TestSocket: Sendable {
   init(_ descriptor: consuming Descriptor) { self.descriptor = SharedDescriptor(descriptor) }
 
   /// A listener in a namespace.
-  static func listening(in pod: TestNamespace, on address: SocketAddress) throws -> TestSocket {
+  static func listening(in pod: TestNamespace, on address: SocketAddress, mark: UInt32 = 0) throws
+    -> TestSocket
+  {
     let socket = TestSocket(try pod.namespace.enter { try TCPSocket.make(address.ip.family) })
     try TCPSocket.setReuseAddress(socket.raw)
     try TCPSocket.setTransparent(socket.raw)
+    if mark != 0 { try TCPSocket.setMark(socket.raw, mark) }
     try TCPSocket.bind(socket.raw, address.ip.family, to: address)
     try TCPSocket.listen(socket.raw, backlog: 8)
     return socket

@@ -44,6 +44,10 @@ private final class Recorder: ZDSClientHandler {
   var answers: [InstructionAnswer] = []
   /// While set, instructions are not answered.
   var stuck = false
+  /// What is passed with each acknowledged add.
+  var handed: [SharedDescriptor] = []
+  /// What came with adds.
+  var adopted: [SharedDescriptor] = []
   let loop: EventLoop
 
   init(loop: EventLoop) { self.loop = loop }
@@ -51,7 +55,14 @@ private final class Recorder: ZDSClientHandler {
   func connected() { lines.append("connected") }
   func disconnected(_ error: ZDSError) { lines.append("disconnected \(error.code)") }
   func dialFailed(_ error: ZDSError, retryIn delay: Duration) { lines.append("dial \(error.code)") }
-  func follow(_ instruction: WorkloadInstruction<NetworkNamespace>) async -> InstructionAnswer {
+  func sockets(of uid: WorkloadUID) -> [SharedDescriptor] { handed }
+  func handedOver(_ uid: WorkloadUID) { lines.append("handed over \(uid)") }
+  func take(_ duty: Handover.Duty) async { lines.append("\(duty)") }
+  func follow(
+    _ instruction: WorkloadInstruction<NetworkNamespace>, with sockets: [SharedDescriptor]
+  ) async -> InstructionAnswer {
+    adopted += sockets
+    if !sockets.isEmpty { lines.append("\(sockets.count) sockets") }
     switch instruction {
     case .add(let uid, _, let namespace):
       let home = (try? NetworkNamespace(path: "/proc/self/ns/net"))?.identity

@@ -92,6 +92,8 @@ extension ZDSServerEvent {
     case .hello: "hello"
     case .live: "live"
     case .snapshotEntryRefused: "snapshot_entry_refused"
+    case .told: "told"
+    case .socketRefused: "socket_refused"
     case .closed: "closed"
     }
   }

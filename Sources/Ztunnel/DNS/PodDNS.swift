@@ -2,7 +2,6 @@ import DNS
 import Glibc
 import Linux
 import Mesh
-import Metrics
 import Vocabulary
 
 /// The DNS proxy of one pod on one worker (dns.md): answers what the mesh knows, forwards everything else unchanged.
@@ -51,6 +50,18 @@ final class PodDNS {
   /// Starts to answer over UDP. Throws ``SystemError``.
   func start(_ listeners: [DatagramListener]) throws(SystemError) {
     self.listeners = listeners
+    try resume()
+  }
+
+  /// Leaves queries in the sockets' queues, for whoever else has them.
+  func rest() {
+    for watch in watches { watch.cancel() }
+    watches = []
+  }
+
+  /// Takes queries again. Throws ``SystemError``.
+  func resume() throws(SystemError) {
+    guard watches.isEmpty else { return }
     for listener in listeners {
       watches.append(
         try worker.loop.watch(listener.socket.raw, for: .readable, mode: .shared) { [unowned self] _ in
@@ -60,10 +71,14 @@ final class PodDNS {
   }
 
   /// Goes on until no query is under way: with the port shared, what has arrived here gets no other answer. `pod` is
-  /// kept from ending until then, or until its deadline.
-  func finish(_ pod: PodWorker) {
+  /// kept from ending until then, or until its deadline. With `leavingQueries`, somebody else has the sockets too.
+  func finish(_ pod: PodWorker, leavingQueries: Bool) {
     for connection in Array(connections.values) { connection.finish() }
-    for listener in listeners { receive(listener, atMost: Self.turn) }
+    if leavingQueries {
+      rest()
+    } else {
+      for listener in listeners { receive(listener, atMost: Self.turn) }
+    }
     guard isBusy else { return cut() }
     let connection = TrackedConnection()
     connection.abortAction = { [self] _ in
@@ -132,9 +147,8 @@ final class PodDNS {
     switch Intake(message) {
     case .ignored: reply(nil)
     case .rejected(let bytes): reply(bytes)
-    case .other(let message): forward(message, nil, over: transport, reply)
+    case .other(let message): forward(message, nil, labels(nil, nil, transport), over: transport, reply)
     case .query(let query):
-      count(worker.metrics.dnsRequests, query, transport)
       let info = pod.info
       if let client = worker.mesh.localWorkload(
         namespace: info.namespace, name: info.name, serviceAccount: info.serviceAccount)
@@ -142,6 +156,7 @@ final class PodDNS {
         return answer(query, for: client, over: transport, reply)
       }
       guard isRoom else {
+        worker.dnsMetrics.countRequest(labels(query.question, nil, transport))
         return conclude(.failure(.tooManyQueries), message, query, transport, reply)
       }
       guard !isStopped else { return reply(nil) }
@@ -152,6 +167,7 @@ final class PodDNS {
         if let client {
           answer(query, for: client, over: transport, reply)
         } else {
+          worker.dnsMetrics.countRequest(labels(query.question, nil, transport))
           log.write(query.question, "the pod's own workload is not known")
           reply(Response.failure(.serverFailure, to: query))
         }
@@ -163,8 +179,10 @@ final class PodDNS {
   private func answer(
     _ query: Query, for client: Workload, over transport: Transport, _ reply: @escaping ([UInt8]?) -> Void
   ) {
+    let labels = labels(query.question, client, transport)
+    worker.dnsMetrics.countRequest(labels)
     switch resolver.resolve(query.question, for: client, in: worker.mesh, using: &worker.random) {
-    case .forward: forward(query.message, query, over: transport, reply)
+    case .forward: forward(query.message, query, labels, over: transport, reply)
     case .answer(let answer, let reason):
       log.write(query.question, reason.rawValue, endpoints: answer.addresses.count)
       let limit =
@@ -173,19 +191,9 @@ final class PodDNS {
     }
   }
 
-  // MARK: Metrics
-
-  private func labels(_ query: Query?, _ transport: Transport) -> (type: String, transport: String, Workload?) {
-    let client = worker.mesh.localWorkload(
-      namespace: pod.info.namespace, name: pod.info.name, serviceAccount: pod.info.serviceAccount)
-    // Types are the client's choice; those without a name are one.
-    let type = query.map { "\($0.question.type)".lowercased() } ?? ""
-    return (type.allSatisfy(\.isLetter) ? type : "other", transport == .stream ? "tcp" : "udp", client)
-  }
-
-  private func count(_ family: MetricShard<Counter>, _ query: Query?, _ transport: Transport) {
-    let (type, transport, client) = labels(query, transport)
-    family[type, transport, client?.canonicalName ?? "", client?.canonicalRevision ?? ""].add()
+  private func labels(_ question: Question?, _ client: Workload?, _ transport: Transport) -> DNSMetrics.Labels {
+    DNSMetrics.Labels(
+      question?.type, transport, service: client?.canonicalName, revision: client?.canonicalRevision)
   }
 
   // MARK: Upstream
@@ -205,27 +213,22 @@ final class PodDNS {
   }
 
   private func forward(
-    _ message: [UInt8], _ query: Query?, over transport: Transport, _ reply: @escaping ([UInt8]?) -> Void
+    _ message: [UInt8], _ query: Query?, _ labels: DNSMetrics.Labels, over transport: Transport,
+    _ reply: @escaping ([UInt8]?) -> Void
   ) {
+    let start = ContinuousClock.now
     guard isRoom else {
+      worker.dnsMetrics.countUpstream(labels, failed: true, after: .zero)
       return conclude(.failure(.tooManyQueries), message, query, transport, reply)
     }
     guard !isStopped else { return reply(nil) }
-    count(worker.metrics.dnsUpstreamRequests, query, transport)
-    let start = ContinuousClock.now
-    let reply = { [self] (bytes: [UInt8]?) in
-      let (type, transport, client) = labels(query, transport)
-      worker.metrics.dnsUpstreamDurations[
-        type, transport, client?.canonicalName ?? "", client?.canonicalRevision ?? ""
-      ].observe(.now - start)
-      reply(bytes)
-    }
     switch transport {
     case .datagrams:
       let exchange = UpstreamDatagrams(message, query?.question, upstream, scratch: worker.scratch)
       begin(exchange)
       exchange.start { [self] result in
         end(exchange)
+        count(result, labels, since: start)
         conclude(result, message, query, transport, reply)
         settle()
       }
@@ -235,10 +238,22 @@ final class PodDNS {
       worker.loop.spawn { [self] in
         let result = await exchange.run()
         end(exchange)
+        count(result, labels, since: start)
         conclude(result, message, query, transport, reply)
         settle()
       }
     }
+  }
+
+  private func count(
+    _ result: Result<[UInt8], UpstreamError>, _ labels: DNSMetrics.Labels, since start: ContinuousClock.Instant
+  ) {
+    let failed =
+      switch result {
+      case .success(let bytes): Passage.isWorthAnotherServer(bytes)
+      case .failure: true
+      }
+    worker.dnsMetrics.countUpstream(labels, failed: failed, after: .now - start)
   }
 
   private func conclude(
@@ -255,7 +270,6 @@ final class PodDNS {
     // Without an answer the client asks again, and finds another proxy.
     case .failure(.stopped): reply(nil)
     case .failure(let error):
-      count(worker.metrics.dnsUpstreamFailures, query, transport)
       log.write(query?.question, "forwarding failed (\(error.summary))")
       if let query { return reply(Response.failure(.serverFailure, to: query)) }
       reply(MessageHeader(message).map { Response.failure(.serverFailure, to: $0) })

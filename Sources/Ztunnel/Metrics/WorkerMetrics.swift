@@ -8,10 +8,6 @@ final class WorkerMetrics {
   let policyDenials: MetricShard<Counter>
   let policyDryRuns: MetricShard<Counter>
   let onDemandDNS: MetricFamily<Counter>
-  let dnsRequests: MetricShard<Counter>
-  let dnsUpstreamRequests: MetricShard<Counter>
-  let dnsUpstreamFailures: MetricShard<Counter>
-  let dnsUpstreamDurations: MetricShard<Histogram>
   let connectsToNextHops: Histogram
   let connectsToApplications: Histogram
   let outboundHandshakes: Histogram
@@ -27,10 +23,6 @@ final class WorkerMetrics {
     policyDenials = all.policyDenials.makeShard()
     policyDryRuns = all.policyDryRuns.makeShard()
     onDemandDNS = all.onDemandDNS
-    dnsRequests = all.dnsRequests.makeShard()
-    dnsUpstreamRequests = all.dnsUpstreamRequests.makeShard()
-    dnsUpstreamFailures = all.dnsUpstreamFailures.makeShard()
-    dnsUpstreamDurations = all.dnsUpstreamDurations.makeShard()
     connectsToNextHops = all.connectDurations.shard(["source"])
     connectsToApplications = all.connectDurations.shard(["destination"])
     outboundHandshakes = all.handshakeDurations.shard(["source"])

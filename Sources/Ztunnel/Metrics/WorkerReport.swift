@@ -21,6 +21,7 @@ struct WorkerReport: Sendable {
 
   /// Whose it is; of a sum, nobody's.
   var worker = 0
+  var dns = DNSMetrics()
   var sourceSockets = 0
   var destinationSockets = 0
   var inboundTunnels = 0
@@ -31,6 +32,7 @@ struct WorkerReport: Sendable {
   var pods: [PodName: Pod] = [:]
 
   static func += (left: inout WorkerReport, right: WorkerReport) {
+    left.dns.merge(right.dns)
     left.sourceSockets += right.sourceSockets
     left.destinationSockets += right.destinationSockets
     left.inboundTunnels += right.inboundTunnels

@@ -15,10 +15,6 @@ final class ZtunnelMetrics: Sendable {
   let xdsTerminations: MetricFamily<Counter>
   let xdsMessages: MetricFamily<Counter>
   let xdsMessageBytes: MetricFamily<Counter>
-  let dnsRequests: MetricFamily<Counter>
-  let dnsUpstreamRequests: MetricFamily<Counter>
-  let dnsUpstreamFailures: MetricFamily<Counter>
-  let dnsUpstreamDurations: MetricFamily<Histogram>
   let activeProxies: Gauge
   let pendingProxies: Gauge
   let proxiesStarted: Counter
@@ -58,15 +54,6 @@ final class ZtunnelMetrics: Sendable {
     xdsMessageBytes = registry.counters(
       "istio_xds_message_bytes", "The total number of bytes received from the control plane", labels: ["url"],
       unit: "bytes")
-    let dns = ["request_query_type", "request_protocol", "source_canonical_service", "source_canonical_revision"]
-    dnsRequests = registry.counters("istio_dns_requests", "The total number of DNS requests", labels: dns)
-    dnsUpstreamRequests = registry.counters(
-      "istio_dns_upstream_requests", "The total number of DNS requests forwarded upstream", labels: dns)
-    dnsUpstreamFailures = registry.counters(
-      "istio_dns_upstream_failures", "The total number of DNS requests for which forwarding failed", labels: dns)
-    dnsUpstreamDurations = registry.histograms(
-      "istio_dns_upstream_request_duration_seconds", "The time that forwarded DNS requests took", labels: dns,
-      bounds: [0.0005, 0.001, 0.01, 0.1, 1, 5])
     activeProxies = registry.gauge(
       "workload_manager_active_proxy_count", "The number of pods that are served now")
     pendingProxies = registry.gauge(
@@ -107,6 +94,7 @@ final class ZtunnelMetrics: Sendable {
     ) { $0.add(["component": "ztunnel", "tag": version], Int64(1)) }
     registry.addProcessMetrics()
     registerReports()
+    registerDNS()
   }
 
   /// Takes what the workers say of themselves, and adds the traffic up, for the texts that are made after it. Of a worker
@@ -121,6 +109,44 @@ final class ZtunnelMetrics: Sendable {
   // MARK: Computed when asked for
 
   private func sums() -> WorkerReport { reports.withLock { $0 }.values.reduce(into: WorkerReport()) { $0 += $1 } }
+
+  private func registerDNS() {
+    func add(
+      _ description: MetricDescription, _ reading: @escaping @Sendable (DNSMetrics.Counts) -> MetricReading
+    ) {
+      registry.collect(description) { [weak self] samples in
+        for (labels, counts) in self?.sums().dns.counts ?? [:] {
+          samples.add(
+            [
+              ("request_query_type", labels.queryType), ("request_protocol", labels.transport),
+              ("source_canonical_service", labels.canonicalService),
+              ("source_canonical_revision", labels.canonicalRevision),
+            ], reading(counts))
+        }
+      }
+    }
+    add(MetricDescription(.counter, "istio_dns_requests", "The total number of DNS requests")) {
+      .integer(Int64(clamping: $0.requests))
+    }
+    add(
+      MetricDescription(.counter, "istio_dns_upstream_requests", "The total number of DNS requests forwarded upstream")
+    ) {
+      .integer(Int64(clamping: $0.upstreamRequests))
+    }
+    add(
+      MetricDescription(
+        .counter, "istio_dns_upstream_failures", "The total number of DNS requests for which forwarding failed")
+    ) { .integer(Int64(clamping: $0.upstreamFailures)) }
+    add(
+      MetricDescription(
+        .histogram, "istio_dns_upstream_request_duration_seconds", "The time that forwarded DNS requests took",
+        unit: "seconds")
+    ) {
+      .histogram(
+        HistogramReading(
+          bounds: DNSMetrics.bucketBounds, counts: $0.upstreamDurations, sum: $0.upstreamSeconds))
+    }
+  }
 
   private func registerReports() {
     func gauge(

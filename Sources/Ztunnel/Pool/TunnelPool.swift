@@ -20,6 +20,8 @@ final class TunnelPool {
   private unowned let worker: Worker
   private let namespace: NetworkNamespace
   private var tunnels: [TunnelKey: [HTTP2Connection]] = [:]
+  /// Tunnels inside of tunnels, each for one connection of an application.
+  private var nested: [ObjectIdentifier: HTTP2Connection] = [:]
   private var dialing: [TunnelKey: [(ProxyError?) -> Void]] = [:]
   private var closed = false
 
@@ -41,6 +43,9 @@ final class TunnelPool {
     for connection in tunnels.values.joined() { connection.close(.closedLocally) }
     tunnels = [:]
   }
+
+  /// All that are open, those inside of others first.
+  var connections: [HTTP2Connection] { Array(nested.values) + tunnels.values.joined() }
 
   /// Opens a stream by CONNECT and returns it once the far end has answered 200. Throws ``ProxyError``.
   func connect(_ route: TunnelRoute, as source: Workload, _ headers: HTTP2Headers) async throws(ProxyError)
@@ -96,6 +101,10 @@ final class TunnelPool {
     do throws(HTTP2ConnectionError) { try await connection.establish(until: .now + Self.handshakeLimit) } catch {
       throw .innerTunnelFailed(error)
     }
+    let number = ObjectIdentifier(connection)
+    nested[number] = connection
+    connection.onClose = { [weak self] _ in self?.nested[number] = nil }
+    guard !worker.closeIfRevoked(connection) else { throw .innerTunnelFailed(.peerRevoked) }
     connection.onIdle = { [weak connection, loop = worker.loop] in
       // Not from inside the session that reports it.
       loop.afterEvents { connection?.shutDownGracefully() }
@@ -228,6 +237,7 @@ final class TunnelPool {
       throw .tunnelFailed(error)
     }
     worker.metrics.outboundHandshakes.observe(.now - connected)
+    guard !worker.closeIfRevoked(connection) else { throw .tunnelFailed(.peerRevoked) }
     add(connection, key)
     return connection
   }

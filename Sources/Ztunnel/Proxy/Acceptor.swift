@@ -12,6 +12,7 @@ final class Acceptor {
   private var watch: Watch?
   private var pause: LoopTimer?
   private var stopped = false
+  private var isResting = false
 
   /// Connections taken in one turn, so that workers share a burst.
   private static let turn = 64
@@ -32,9 +33,19 @@ final class Acceptor {
 
   /// Starts to accept. Throws ``SystemError``.
   func start() throws(SystemError) {
+    isResting = false
     watch = try loop.watch(listener.socket.raw, for: .readable, mode: .shared) { [unowned self] _ in
       accept(atMost: Self.turn)
     }
+  }
+
+  /// Leaves new connections in the queue, for whoever else has the socket; ``start()`` takes them again.
+  func rest() {
+    isResting = true
+    pause?.cancel()
+    pause = nil
+    watch?.cancel()
+    watch = nil
   }
 
   /// Accepts no more. With `takingBacklog`, what the kernel has completed already is taken first: those clients have
@@ -53,7 +64,7 @@ final class Acceptor {
       let connection: AcceptedConnection?
       do throws(SystemError) { connection = try TCPSocket.accept(listener.socket.raw) } catch {
         if error.number == ECONNABORTED { continue }
-        if !stopped { rest(error) }
+        if !stopped, !isResting { wait(after: error) }
         return
       }
       guard let connection else { return }
@@ -63,14 +74,17 @@ final class Acceptor {
     }
   }
 
-  private func rest(_ error: SystemError) {
+  /// Tries again later what has failed.
+  func retryStart(after error: SystemError) { wait(after: error) }
+
+  private func wait(after error: SystemError) {
     logger.warning(
       "cannot accept connections for now",
       metadata: ["port": "\(listener.role.rawValue)", "error": "\(error)"])
     watch?.cancel()
     watch = nil
     pause = loop.schedule(after: Self.rest) { [unowned self] in
-      do throws(SystemError) { try start() } catch { rest(error) }
+      do throws(SystemError) { try start() } catch { wait(after: error) }
     }
   }
 }

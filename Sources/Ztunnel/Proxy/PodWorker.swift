@@ -26,6 +26,7 @@ final class PodWorker {
   /// Tasks that set connections up; they are not registered at once.
   private var tasks = 0
   private var isLeaving = false
+  private var countsTunnels = true
   private var stopping: ProxyError?
   private var whenEmpty: (() -> Void)?
 
@@ -66,14 +67,35 @@ final class PodWorker {
     }
   }
 
-  /// Stops listening. At once: every connection is cut. Gracefully: connections run until they end or `deadline`.
-  func stop(_ mode: DrainMode, deadline: ContinuousClock.Instant) async {
-    for acceptor in acceptors { acceptor.stop(takingBacklog: mode == .graceful) }
+  /// Leaves new connections to another process that has the same sockets, and asks peers to move on to it; or takes them
+  /// again. What is open runs on.
+  func rest(_ isResting: Bool) {
+    guard isResting else {
+      isLeaving = false
+      for acceptor in acceptors {
+        do throws(SystemError) { try acceptor.start() } catch { acceptor.retryStart(after: error) }
+      }
+      try? dns?.resume()
+      return
+    }
+    isLeaving = true
+    for acceptor in acceptors { acceptor.rest() }
+    dns?.rest()
+    for server in Array(servers.values) { server.shutDownGracefully() }
+  }
+
+  /// Stops listening. Immediately: every connection is cut. Otherwise connections run until they end or `deadline`. With
+  /// `leavingBacklog`, the sockets go on to be somebody else's, and so does what waits in their queues; without it, that
+  /// is served first.
+  func stop(_ mode: DrainMode, deadline: ContinuousClock.Instant, leavingBacklog: Bool) async {
+    for acceptor in acceptors { acceptor.stop(takingBacklog: mode != .immediate && !leavingBacklog) }
     acceptors = []
-    if mode == .graceful {
+    if mode != .immediate {
       isLeaving = true
-      dns?.finish(self)
+      dns?.finish(self, leavingQueries: leavingBacklog)
       for server in Array(servers.values) { server.shutDownGracefully() }
+      // A pod that is gone waits for nobody but itself: idle tunnels of peers do not count.
+      countsTunnels = mode != .removal
       await waitUntilEmpty(until: deadline)
     }
     cut()
@@ -81,6 +103,16 @@ final class PodWorker {
     // What was cut while it was being set up is logged by its own task, before the process may end.
     await waitUntilEmpty(until: .now + Self.settlingLimit)
   }
+
+  /// Ends the wait of ``stop(_:deadline:leavingBacklog:)``.
+  func stopWaiting() {
+    let report = whenEmpty
+    whenEmpty = nil
+    report?()
+  }
+
+  /// Connections, those that are being set up included, and inbound tunnels.
+  var load: (connections: Int, tunnels: Int) { (tracked.count, servers.count) }
 
   private func cut() {
     stopping = .drained
@@ -104,7 +136,7 @@ final class PodWorker {
   }
 
   /// Nothing is under way: no connection, none that is being set up, no tunnel that could bring one.
-  private var isEmpty: Bool { tracked.isEmpty && tasks == 0 && servers.isEmpty }
+  private var isEmpty: Bool { tracked.isEmpty && tasks == 0 && (servers.isEmpty || !countsTunnels) }
 
   private func reportIfEmpty() {
     guard isEmpty, let report = whenEmpty else { return }
@@ -196,8 +228,15 @@ final class PodWorker {
     if stopping != nil { server.close(.closedLocally) }
   }
 
+  /// Closes the tunnels of both directions whose peers are revoked now.
+  func closeRevoked() {
+    for server in Array(servers.values) { worker.closeIfRevoked(server) }
+    for tunnel in pool.connections { worker.closeIfRevoked(tunnel) }
+  }
+
   /// A kept tunnel has done its handshake. One that came from the backlog of a leaving process is told so at once.
   func established(_ server: HTTP2Connection) {
+    if worker.closeIfRevoked(server) { return }
     if isLeaving { server.shutDownGracefully() }
   }
 

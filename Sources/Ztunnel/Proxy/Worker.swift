@@ -3,6 +3,7 @@ import Identity
 import Linux
 import Logging
 import Mesh
+import TLS
 import Telemetry
 import Vocabulary
 import ZDS
@@ -11,6 +12,8 @@ import ZDS
 struct WorkerContext: Sendable {
   let configuration: ZtunnelConfiguration
   let certificates: CertificateStore
+  /// Nil where no revocation list is configured.
+  let revocations: RevocationState?
   let accessLog: AccessLog
   let logger: Logger
   let names: NameService
@@ -18,16 +21,24 @@ struct WorkerContext: Sendable {
 
   /// Without `names` the system's lookup finds the addresses of host names.
   init(
-    configuration: ZtunnelConfiguration, certificates: CertificateStore, accessLog: AccessLog, logger: Logger,
-    metrics: ZtunnelMetrics, names: NameService? = nil
+    configuration: ZtunnelConfiguration, certificates: CertificateStore, revocations: RevocationState? = nil,
+    accessLog: AccessLog, logger: Logger, metrics: ZtunnelMetrics, names: NameService? = nil
   ) {
     self.metrics = metrics
     self.configuration = configuration
     self.certificates = certificates
+    self.revocations = revocations
     self.accessLog = accessLog
     self.logger = logger
     self.names = names ?? NameService(SystemResolver(ipv6Enabled: configuration.ipv6Enabled))
   }
+}
+
+/// What still runs while a process or a pod ends.
+struct DrainLoad: Sendable, Equatable {
+  var connections = 0
+  /// Inbound tunnels, idle ones too.
+  var tunnels = 0
 }
 
 /// One thread of the data path: it accepts connections of every pod and keeps each until it ends. Nothing in it is shared
@@ -48,9 +59,13 @@ final class Worker {
   private(set) var mesh: MeshSnapshot
   /// DNS queries of all pods that wait for an answer from upstream.
   var forwardedQueries = 0
+  /// What the pods' DNS proxies have done on this worker.
+  var dnsMetrics = DNSMetrics()
   private var pods: [ProxyID: PodWorker] = [:]
   /// Those whose last connections run on; policy still holds for them.
   private var leaving: [ProxyID: PodWorker] = [:]
+  private var isResting = false
+  private var isCut = false
   private var meshWaiters: [UInt64: (Bool) -> Void] = [:]
   private var lastWaiter: UInt64 = 0
 
@@ -58,6 +73,9 @@ final class Worker {
   static let workloadLimit = Duration.seconds(5)
   /// Time a connection waits for its pod's certificate.
   static let certificateLimit = Duration.seconds(10)
+  /// Time that what is under way has to end by itself when its pod is gone. The node agent waits for it, and others
+  /// behind it.
+  static let removalLimit = Duration.seconds(1)
 
   init(index: Int, loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot) {
     self.index = index
@@ -78,14 +96,29 @@ final class Worker {
   func adopt(_ pod: PodProxy, _ sockets: PodSockets) throws(SystemError) {
     let proxy = PodWorker(pod, worker: self)
     try proxy.start(sockets)
+    if isResting { proxy.rest(true) }
     pods[pod.id] = proxy
   }
 
-  /// Stops serving a pod. Suspends until its last connection is gone.
-  func drain(_ id: ProxyID, _ mode: DrainMode) async {
+  /// Leaves new connections of every pod to another process, or takes them again.
+  func rest(_ isResting: Bool) {
+    guard isResting != self.isResting else { return }
+    self.isResting = isResting
+    for pod in pods.values { pod.rest(isResting) }
+  }
+
+  /// Stops serving a pod. Suspends until its last connection is gone. With `leavingBacklog`, what waits to be accepted is
+  /// left to whoever else has the sockets.
+  func drain(_ id: ProxyID, _ mode: DrainMode, leavingBacklog: Bool = false) async {
     guard let proxy = pods.removeValue(forKey: id) else { return }
     leaving[id] = proxy
-    await proxy.stop(mode, deadline: .now + context.configuration.terminationDeadline)
+    let limit =
+      switch mode {
+      case .graceful: isCut ? .zero : context.configuration.terminationDeadline
+      case .removal: isCut ? .zero : Self.removalLimit
+      case .immediate: Duration.zero
+      }
+    await proxy.stop(mode, deadline: .now + limit, leavingBacklog: leavingBacklog)
     leaving[id] = nil
   }
 
@@ -95,6 +128,7 @@ final class Worker {
   func report() async -> WorkerReport {
     var report = WorkerReport()
     report.worker = index
+    report.dns = dnsMetrics
     for pod in Array(pods.values) + Array(leaving.values) {
       pod.report(&report)
       await Task.yield()
@@ -118,6 +152,20 @@ final class Worker {
   }
 
   private static let connectionsInOneTurn = 256
+
+  /// Whoever drains now, or later, does not wait any longer.
+  func cut() {
+    isCut = true
+    for pod in leaving.values { pod.stopWaiting() }
+  }
+
+  /// What is under way in the pods that are being drained.
+  var drainLoad: DrainLoad {
+    leaving.values.reduce(into: DrainLoad()) {
+      $0.connections += $1.load.connections
+      $0.tunnels += $1.load.tunnels
+    }
+  }
 
   // MARK: Mesh state
 
@@ -168,6 +216,27 @@ final class Worker {
       return try await context.certificates.credentials(
         for: workload.identity, until: .now + Self.certificateLimit)
     } catch { throw .identity(error) }
+  }
+}
+
+// MARK: Revocation
+
+extension Worker {
+  /// Closes every tunnel whose peer is on the revocation list in force.
+  func closeRevoked() {
+    for pod in pods.values { pod.closeRevoked() }
+    for pod in leaving.values { pod.closeRevoked() }
+  }
+
+  /// Closes a tunnel whose peer is revoked; true where it was. A list that came in during the handshake counts too.
+  @discardableResult
+  func closeIfRevoked(_ connection: HTTP2Connection) -> Bool {
+    guard let revocations = context.revocations, connection.closed == nil, connection.isPeerRevoked else {
+      return false
+    }
+    revocations.countRejection(connection.role == .client ? .source : .destination)
+    connection.close(.peerRevoked)
+    return true
   }
 }
 

@@ -221,6 +221,9 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     case .reset(let code):
       finish(side == .client ? .receive("stream reset: \(code)") : .send("stream reset: \(code)"), reset: true)
       return
+    case .connectionLost(.peerRevoked):
+      finish(.peerRevoked, reset: true)
+      return
     case .connectionLost(let error):
       finish(side == .client ? .receive(error.summary) : .send(error.summary), reset: true)
       return

@@ -188,7 +188,7 @@ def create_certificate(request, context):
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad certificate request")
     lifetime = datetime.timedelta(seconds=request.validity_duration)
     leaf = sign(csr.public_key(), [x509.UniformResourceIdentifier(wanted)], True, lifetime)
-    say("signed", wanted)
+    say("signed", wanted, f"serial={leaf.serial_number:x}")
     roots = load("root-cert.pem").decode()
     chain = [pem(leaf)] + ([] if CA.issuer == CA.subject else [pem(CA)]) + [roots]
     return citadel.IstioCertificateResponse(cert_chain=chain)
