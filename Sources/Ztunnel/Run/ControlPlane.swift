@@ -38,7 +38,8 @@ final class ControlPlane: Sendable {
   /// the control plane has its answer when `apply` has returned. `journal`, if any, is this object's from now on.
   func follow(
     _ discovery: DiscoveryConfiguration, _ subscription: DeltaSubscription, keeping journal: MeshJournal?,
-    on control: EventLoop, logger: Logger, apply: @escaping ([MeshChange]) async -> Void, ready: @escaping () -> Void
+    on control: EventLoop, logger: Logger, metrics: ZtunnelMetrics, apply: @escaping ([MeshChange]) async -> Void,
+    ready: @escaping () -> Void
   ) {
     // Called on `control` alone.
     nonisolated(unsafe) let apply = apply
@@ -60,7 +61,7 @@ final class ControlPlane: Sendable {
         ready: {
           control.spawn { ready() }
           journal?.complete()
-        })
+        }, observe: { metrics.count($0) })
       self.client = client
       if let journal { loop.spawn { await self.confirm(journal, client) } }
       await client.run()
