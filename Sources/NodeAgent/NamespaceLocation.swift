@@ -6,19 +6,24 @@ public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
   case path(String)
   /// The namespace a process runs in.
   case process(Int32)
+  /// The namespace of a systemd service, such as one with `PrivateNetwork=yes`.
+  case unit(SystemdUnit)
 
-  /// The file to open.
+  /// The file to open; for a service, what to call it.
   public var path: String {
     switch self {
     case .path(let path): path
-    case .process(let process): "/proc/\(process)/ns/net"
+    case .process(let process): Self.path(ofProcess: process)
+    case .unit(let unit): "the service \(unit)"
     }
   }
+
+  static func path(ofProcess process: Int32) -> String { "/proc/\(process)/ns/net" }
 
   /// The addresses its workload is known by; nil: whatever is found inside.
   var addresses: [IPAddress]? {
     switch self {
-    case .path, .process: nil
+    case .path, .process, .unit: nil
     }
   }
 

@@ -130,7 +130,7 @@ final class Daemon {
 
   /// The control plane is away: what it said before the start is the best that is known, and its policies hold.
   private func serveFromSnapshot(_ age: Int64) {
-    guard !isServing, !stopping else { return }
+    guard !isServing, !end.hasBegun else { return }
     logger.warning(
       "the control plane is away; the mesh as it was before the start is served until it is back",
       metadata: ["confirmed_seconds_ago": "\(age)", "workloads": "\(mesh.snapshot.workloadCount)"])
