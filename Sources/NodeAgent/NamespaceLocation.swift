@@ -8,19 +8,24 @@ public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
   case process(Int32)
   /// That of a pod, which is proven by the pod's addresses.
   case pod(PodPlacement)
+  /// The namespace of a systemd service, such as one with `PrivateNetwork=yes`.
+  case unit(SystemdUnit)
 
   public var description: String {
     switch self {
     case .path(let path): path
-    case .process(let process): "/proc/\(process)/ns/net"
+    case .process(let process): Self.path(ofProcess: process)
     case .pod(let placement): placement.description
+    case .unit(let unit): "the service \(unit)"
     }
   }
+
+  static func path(ofProcess process: Int32) -> String { "/proc/\(process)/ns/net" }
 
   /// The addresses its workload is known by; nil: whatever is found inside.
   var addresses: [IPAddress]? {
     switch self {
-    case .path, .process: nil
+    case .path, .process, .unit: nil
     case .pod(let placement): placement.addresses
     }
   }

@@ -32,7 +32,8 @@ public struct NamespaceOpener: Sendable {
     let namespace =
       switch location {
       case .path(let path): try file(path)
-      case .process(let process): try file("/proc/\(process)/ns/net")
+      case .process(let process): try file(NamespaceLocation.path(ofProcess: process))
+      case .unit(let unit): try service(unit)
       case .pod(let placement): try pod(placement, held)
       }
     guard !refused.contains(namespace.identity) else { throw .hostNamespace(path: "\(location)") }
@@ -64,5 +65,16 @@ public struct NamespaceOpener: Sendable {
 
   private func owns(_ placement: PodPlacement, _ namespace: NetworkNamespace) -> Bool {
     (try? namespace.holds(anyOf: placement.addresses)) == true
+  }
+
+  /// The namespace of the first of its processes that has one of its own: what runs before the service itself may not.
+  private func service(_ unit: SystemdUnit) throws(EnrolmentError) -> NetworkNamespace {
+    let processes = unit.processes()
+    for process in processes {
+      guard let namespace = try? NetworkNamespace(path: NamespaceLocation.path(ofProcess: process)) else { continue }
+      if !refused.contains(namespace.identity) { return namespace }
+    }
+    if processes.isEmpty { throw .namespace(.notFound(path: "the service \(unit), which does not run,")) }
+    throw .hostNamespace(path: "the service \(unit)")
   }
 }

@@ -19,6 +19,10 @@ public final class NodeAgent {
 
   /// The name of what readiness waits for.
   private static let firstAttemptsTask = "first attempts"
+  private static let pluginTask = "CNI plugin"
+
+  /// `FileDescriptorName=` of the socket for ztunnels, where a socket unit has bound it.
+  static let inheritedSocketName = "zds"
 
   private let configuration: NodeAgentConfiguration
   private let loop: EventLoop
@@ -43,7 +47,8 @@ public final class NodeAgent {
   ///
   /// Throws ``ZDSError`` or ``SystemError`` when it cannot start.
   public static func run(_ configuration: NodeAgentConfiguration) throws {
-    // Before any thread can be inside another namespace.
+    // Before any thread can be inside another namespace, and before there is one at all.
+    let inherited = InheritedDescriptors()
     let opener = NamespaceOpener.ofThisNode(proc: configuration.proc)
     SignalSource.ignoreBrokenPipes()
     // A namespace and a handful of kept sockets for each workload.
@@ -53,7 +58,7 @@ public final class NodeAgent {
     try loop.start()
     loop.spawn {
       do {
-        let agent = try NodeAgent(configuration, opener, loop)
+        let agent = try NodeAgent(configuration, opener, inherited, loop)
         try await agent.serve()
       } catch { outcome.error = error }
       loop.stop()
@@ -67,7 +72,10 @@ public final class NodeAgent {
     var error: (any Error)?
   }
 
-  private init(_ configuration: NodeAgentConfiguration, _ opener: NamespaceOpener, _ loop: EventLoop) throws {
+  private init(
+    _ configuration: NodeAgentConfiguration, _ opener: NamespaceOpener, _ inherited: InheritedDescriptors,
+    _ loop: EventLoop
+  ) throws {
     self.configuration = configuration
     self.loop = loop
     let logger = logger
@@ -76,7 +84,8 @@ public final class NodeAgent {
     self.metrics = metrics
     readiness.require(Self.firstAttemptsTask)
     servers = try AgentServers(configuration, metrics, readiness, logger: logger)
-    server = try ZDSServer(path: configuration.socketPath, on: loop) { event in
+    let socket = inherited.take { $0 == Self.inheritedSocketName }.first?.descriptor
+    server = try ZDSServer(path: configuration.socketPath, inherited: socket, on: loop) { event in
       logger.log(level: event.level, "\(event)")
       metrics.count(event)
       if case .live = event { live.enroller?.ztunnelCame() }
@@ -155,6 +164,7 @@ public final class NodeAgent {
       do {
         try server.startAccepting()
         cni?.install()
+        watchPlugin()
         readiness.done(Self.firstAttemptsTask)
         ServiceNotifier.ready()
         logger.info("accepting ztunnels")
@@ -162,6 +172,16 @@ public final class NodeAgent {
         logger.critical("cannot accept ztunnels: \(error)")
         signalled(by: SIGTERM)
       }
+    }
+  }
+
+  /// A node whose pods do not pass through the plugin must not count as ready: a taint may hang on it (enrollment.md §12).
+  private func watchPlugin() {
+    guard let cni else { return }
+    cni.isReady ? readiness.done(Self.pluginTask) : readiness.require(Self.pluginTask)
+    _ = loop.schedule(after: .seconds(1)) { [weak self] in
+      guard let self, !signalled else { return }
+      watchPlugin()
     }
   }
 

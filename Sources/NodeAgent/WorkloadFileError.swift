@@ -59,7 +59,7 @@ public struct WorkloadFileError: CodedError, Equatable {
     case .missingKey(let key): "`\(key)` is missing"
     case .wrongType(let key, let expected): "`\(key)` must be \(expected)"
     case .badValue(let key, let value, let expected): "`\(key)` is `\(value)`, but must be \(expected)"
-    case .bothLocations: "`netns` and `pid` exclude each other"
+    case .bothLocations: "`netns`, `pid` and `unit` exclude each other"
     case .repeatedUID(let uid, let other): "uid \(uid) is also in \(other), which counts"
     case .unreadable(let problem): "cannot be read: \(problem)"
     }

@@ -52,17 +52,21 @@ struct WorkloadNode {
   }
 
   private func location() throws(WorkloadFileError) -> NamespaceLocation {
-    switch (try optionalText("netns"), try optionalText("pid")) {
-    case (let path?, nil):
-      guard path.hasPrefix("/"), path.utf8.count < 4096, !path.utf8.contains(0) else {
-        throw bad("netns", path, "an absolute path such as /run/netns/web")
+    let given = ["netns", "pid", "unit"].filter { values[$0] != nil }
+    guard let key = given.first else { throw error(line, .missingKey("netns")) }
+    guard given.count == 1, let text = try optionalText(key) else { throw error(lines[given[1]], .bothLocations) }
+    switch key {
+    case "netns":
+      guard text.hasPrefix("/"), text.utf8.count < 4096, !text.utf8.contains(0) else {
+        throw bad(key, text, "an absolute path such as /run/netns/web")
       }
-      return .path(path)
-    case (nil, let text?):
-      guard let process = Int32(text), process > 0 else { throw bad("pid", text, "a process id") }
+      return .path(text)
+    case "pid":
+      guard let process = Int32(text), process > 0 else { throw bad(key, text, "a process id") }
       return .process(process)
-    case (nil, nil): throw error(line, .missingKey("netns"))
-    case (_?, _?): throw error(lines["pid"], .bothLocations)
+    default:
+      guard let unit = SystemdUnit(text) else { throw bad(key, text, "the name of a service such as web.service") }
+      return .unit(unit)
     }
   }
 

@@ -11,7 +11,7 @@ struct Run: ParsableCommand {
         name: web
         namespace: shop
         serviceAccount: web          # default: default
-        netns: /run/netns/web        # or pid: 1234
+        netns: /run/netns/web        # or pid: 1234, or unit: web.service
         uid: web-1                   # default: <namespace>/<name>
         mesh: true                   # false takes it out
         annotations:

@@ -28,6 +28,29 @@ final class PacketListener {
     }
   }
 
+  /// Goes on with a socket that a service manager has bound, and keeps bound while nobody listens.
+  ///
+  /// Throws ``ZDSError/notASocket(path:)`` for anything that is not a listening socket of packets, or
+  /// ``ZDSError/system(_:)``.
+  init(adopting inherited: SharedDescriptor) throws(ZDSError) {
+    let raw = inherited.raw
+    let subject = "the inherited descriptor \(raw)"
+    guard Self.option(SO_ACCEPTCONN, raw) == 1, Self.option(SO_TYPE, raw) == CInt(SOCK_SEQPACKET.rawValue),
+      Self.option(SO_DOMAIN, raw) == AF_UNIX
+    else { throw .notASocket(path: subject) }
+    do {
+      let flags = try system("fcntl", subject) { ambient_fcntl_int(raw, F_GETFL, 0) }
+      try system("fcntl", subject) { ambient_fcntl_int(raw, F_SETFL, flags | O_NONBLOCK) }
+    } catch { throw .system(error) }
+    descriptor = inherited
+  }
+
+  private static func option(_ name: CInt, _ raw: CInt) -> CInt? {
+    var value: CInt = 0
+    var length = socklen_t(MemoryLayout<CInt>.size)
+    return getsockopt(raw, SOL_SOCKET, name, &value, &length) == 0 ? value : nil
+  }
+
   /// Takes one waiting connection, or nil when none is there. Throws ``SystemError``.
   func accept() throws(SystemError) -> Descriptor? {
     let raw = descriptor.raw

@@ -62,15 +62,17 @@ public final class ZDSServer {
   /// Binds the socket. A ztunnel may connect from now on, and waits until ``startAccepting()``.
   ///
   /// `allowedUsers` are the user ids that may connect. Throws ``ZDSError``.
+  ///
+  /// With `inherited`, a socket that a service manager has bound to the path, nothing is bound.
   public init(
-    path: UnixSocketPath, allowedUsers: Set<UInt32> = [0], limits: Limits = .init(), on loop: EventLoop,
-    observer: @escaping (ZDSServerEvent) -> Void
+    path: UnixSocketPath, inherited: SharedDescriptor? = nil, allowedUsers: Set<UInt32> = [0],
+    limits: Limits = .init(), on loop: EventLoop, observer: @escaping (ZDSServerEvent) -> Void
   ) throws(ZDSError) {
     self.loop = loop
     self.limits = limits
     self.allowedUsers = allowedUsers
     self.observer = observer
-    listener = try PacketListener(path: path)
+    listener = if let inherited { try PacketListener(adopting: inherited) } else { try PacketListener(path: path) }
   }
 
   /// Ztunnels that have the whole snapshot.

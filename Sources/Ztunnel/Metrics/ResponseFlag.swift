@@ -16,6 +16,9 @@ enum ResponseFlag: String, CaseIterable {
     switch error {
     case nil, .drained: self = .none
     case .policyRejected, .policyChanged: self = .denied
+    case .peerRevoked, .tunnelFailed(.peerRevoked), .innerTunnelFailed(.peerRevoked), .tls(.peerRevoked),
+      .tunnelFailed(.tls(.peerRevoked)), .innerTunnelFailed(.tls(.peerRevoked)):
+      self = .certificateRevoked
     case .tunnelUnreachable(.timeout): self = .networkPolicy
     case .tls, .tunnelFailed(.tls), .innerTunnelFailed(.tls): self = .tlsFailure
     case .tunnelFailed(.http2), .innerTunnelFailed(.http2): self = .handshakeFailure

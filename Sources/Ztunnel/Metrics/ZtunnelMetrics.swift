@@ -225,6 +225,17 @@ final class ZtunnelMetrics: Sendable {
 }
 
 extension ZtunnelMetrics {
+  /// Adds what the revocation list has ended.
+  func register(_ revocations: RevocationState) {
+    registry.collect(
+      MetricDescription(
+        .counter, "istio_crl_policy_rejections", "Handshakes refused and connections closed because of the CRL")
+    ) { samples in
+      samples.add(["reporter": "source"], Int64(clamping: revocations.rejections(.source)))
+      samples.add(["reporter": "destination"], Int64(clamping: revocations.rejections(.destination)))
+    }
+  }
+
   /// Adds the sizes of the mesh.
   func register(_ mesh: SharedMesh) {
     registry.collect(MetricDescription(.gauge, "ztunnel_mesh_resources", "What is known of the mesh")) { samples in

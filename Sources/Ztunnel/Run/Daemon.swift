@@ -49,6 +49,7 @@ final class Daemon {
       reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel)
     let metrics = ZtunnelMetrics(version: configuration.istioVersion)
     metrics.register(certificates: certificates, log: log)
+    if let state = tls.revocations { metrics.register(state) }
     self.metrics = metrics
     let shared = SharedMesh(MeshSnapshot(settings: settings))
     metrics.register(shared)
