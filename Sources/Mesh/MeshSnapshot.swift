@@ -27,9 +27,11 @@ public struct MeshSnapshot: Sendable {
   var servicesByPrefix: TreeDictionary<String, PrefixTable> = [:]
   /// All endpoints by service and uid, healthy or not, and whether the service itself is known yet or not: what may
   /// be chosen is decided when choosing, so that no order of updates can lose an endpoint.
-  var endpoints: TreeDictionary<NamespacedHostname, TreeDictionary<String, Endpoint>> = [:]
+  var endpoints: TreeDictionary<NamespacedHostname, ServiceEndpoints> = [:]
 
   var policies = PolicyStore()
+  /// What the control plane has answered about, where the mesh is learnt on demand.
+  var answeredKeys: TreeSet<MeshKey> = []
 
   /// How a pod is known to the agent of its node.
   struct LocalName: Hashable, Sendable {
@@ -62,6 +64,9 @@ extension MeshSnapshot {
   /// to arrive among equals (services.md §1.1). Host-network workloads are not found this way.
   public func workload(at address: NetworkAddress) -> Workload? { workloadsByAddress[address]?.first }
 
+  /// All workloads at an address, best first.
+  func workloads(at address: NetworkAddress) -> [Workload] { workloadsByAddress[address] ?? [] }
+
   /// The pod of this node with exactly this name, namespace and service account (datapath.md §3).
   public func localWorkload(namespace: String, name: String, serviceAccount: String) -> Workload? {
     localWorkloads[LocalName(namespace: namespace, name: name, serviceAccount: serviceAccount)]?.first
@@ -88,7 +93,9 @@ extension MeshSnapshot {
 
   /// The endpoints of a service that its health policy allows.
   public func endpoints(of service: Service) -> [Endpoint] {
-    endpoints[service.key]?.values.filter { $0.isAllowed(by: service) } ?? []
+    var allowed: [Endpoint] = []
+    endpoints[service.key]?.forEach { if $0.isAllowed(by: service) { allowed.append($0) } }
+    return allowed
   }
 
   public func policy(key: String) -> AuthorizationPolicy? { policies[key] }

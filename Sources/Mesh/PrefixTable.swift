@@ -46,6 +46,13 @@ struct PrefixTable: Sendable, Equatable {
     ordered = lengths.keys.sorted { $0.bits > $1.bits }
   }
 
+  /// All services whose range `ip` is in.
+  func services(for ip: IPAddress) -> [Service] {
+    ordered.flatMap { length in
+      length.family == ip.family ? IPPrefix(ip, length: length.bits).flatMap { services[$0] } ?? [] : []
+    }
+  }
+
   /// The best visible service for `ip`: one of the client's namespace first, then the longest prefix, then a
   /// canonical one (services.md §1.1).
   func best(for ip: IPAddress, clientNamespace: String?) -> Service? {

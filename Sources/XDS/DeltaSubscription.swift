@@ -2,93 +2,141 @@ import IstioAPI
 import Mesh
 import Vocabulary
 
+/// How much of the mesh is subscribed to (xds.md §3.1).
+public enum SubscriptionMode: Hashable, Sendable {
+  case everything
+  /// Addresses as the data path asks for them, and what the control plane adds to them; all policies.
+  case onDemand
+}
+
 /// What is known of the control plane's resources and what to tell it next (xds.md §3).
 ///
-/// Pure: it is told of a new stream and of each response, and answers with what to do, in order. It outlives streams,
-/// so that a reconnect asks only for what has changed.
-public struct DeltaSubscription: Sendable {
-  public enum Event: Sendable {
-    /// A stream is open and nothing was sent on it.
-    case opened
-    case received(Envoy_Service_Discovery_V3_DeltaDiscoveryResponse)
-  }
+/// Pure: it is told of a new stream, of each response and of what the data path needs, and answers with what to do, in
+/// order. It outlives streams, so that a reconnect asks only for what has changed.
+struct DeltaSubscription: Sendable {
+  typealias Request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest
 
-  public enum Action: Equatable, Sendable {
-    case send(Envoy_Service_Discovery_V3_DeltaDiscoveryRequest)
-    /// Make these changes before the next action: an answer says that they are made.
+  enum Action: Equatable, Sendable {
+    case send(Request)
+    /// Make these changes before the next request is sent: an answer says that they are made.
     case apply([MeshChange])
     /// A resource is not taken; the last good version of it stays. To be logged.
     case report(ResourceType, name: String, ResourceRejection)
     /// A type nobody asked for. To be logged.
     case reportUnknownType(String)
-    /// Each type was processed once (xds.md limit 1).
+    /// Each type that is waited for was processed once (xds.md limit 1).
     case ready
   }
 
+  let mode: SubscriptionMode
   private let node: NodeDescription
+  private var decoder = ResourceDecoder()
   /// Retained resources and the version of each, by type.
-  private var versions: [ResourceType: [String: String]] = [:]
+  private var versions: [ResourceType: [String: ResourceVersion]] = [:]
   /// Policies that something else stands in for, because they were never understood.
   private var standIns: Set<String> = []
   private var processed: Set<ResourceType> = []
+  private var demanded = DemandedKeys()
 
-  public init(node: NodeDescription) { self.node = node }
-
-  /// Resources retained of a type.
-  public func count(of type: ResourceType) -> Int { versions[type]?.count ?? 0 }
-
-  public var isReady: Bool { processed.count == ResourceType.allCases.count }
-
-  public mutating func receive(_ event: Event) -> [Action] {
-    switch event {
-    case .opened: ResourceType.allCases.map { .send(firstRequest($0)) }
-    case .received(let response): respond(to: response)
-    }
+  init(node: NodeDescription, mode: SubscriptionMode = .everything) {
+    self.node = node
+    self.mode = mode
   }
 
-  /// Subscribes to everything of a type, naming what is held, so that the control plane sends what differs and says what
-  /// is gone.
-  private func firstRequest(_ type: ResourceType) -> Envoy_Service_Discovery_V3_DeltaDiscoveryRequest {
-    var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
+  /// Resources retained of a type.
+  func count(of type: ResourceType) -> Int { versions[type]?.count ?? 0 }
+
+  var isReady: Bool { processed.isSuperset(of: mode == .onDemand ? [.authorization] : ResourceType.allCases) }
+
+  // MARK: Streams
+
+  /// A stream is open and nothing was sent on it.
+  func opened() -> [Request] { ResourceType.allCases.map(firstRequest) }
+
+  /// Subscribes to a type, naming what is held, so that the control plane sends what differs and says what is gone.
+  private func firstRequest(_ type: ResourceType) -> Request {
+    var request = Request()
     request.node = node.message
     request.typeURL = type.rawValue
-    request.initialResourceVersions = versions[type] ?? [:]
+    request.initialResourceVersions = (versions[type] ?? [:]).mapValues(\.text)
+    if type == .address, mode == .onDemand {
+      // How "nothing" is said: without names it would be everything.
+      request.resourceNamesSubscribe = ["*"]
+      request.resourceNamesUnsubscribe = ["*"]
+      for key in demanded.all where request.initialResourceVersions[key.description] == nil {
+        request.initialResourceVersions[key.description] = ""
+      }
+    }
     return request
   }
 
-  private mutating func respond(to response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse) -> [Action] {
-    guard let type = ResourceType(rawValue: response.typeURL) else {
-      let reason = "\(response.typeURL.prefix(256)): the type was not subscribed to"
-      return [.reportUnknownType(response.typeURL), .send(answer(response, rejecting: [reason]))]
+  // MARK: Responses
+
+  /// Takes up to `limit` of a response's resources and removals, in this order. To be repeated until the intake is
+  /// finished, and then ``finish(_:)``.
+  mutating func take(_ intake: inout DeltaIntake, atMost limit: Int) -> [Action] {
+    guard let type = intake.type else {
+      let url = intake.response.typeURL
+      intake.reasons.append("\(url.prefix(256)): the type was not subscribed to")
+      intake.isFinished = true
+      return [.reportUnknownType(url)]
     }
     var changes: [MeshChange] = []
-    var reports: [Action] = []
-    var reasons: [String] = []
-    for resource in response.resources {
-      let bytes = Array(resource.resource.value)
+    var actions: [Action] = []
+    for _ in 0..<limit {
+      guard let resource = intake.response.next() else {
+        guard let name = intake.nextRemoved() else {
+          intake.isFinished = true
+          break
+        }
+        remove(name, of: type, &changes, &actions)
+        continue
+      }
+      let bytes = resource.value ?? []
+      intake.contentBytes += bytes.count
       do throws(ResourceRejection) {
-        guard resource.hasResource else { throw .undecodable }
-        changes.append(try ResourceDecoder.change(type, name: resource.name, bytes: bytes))
-        versions[type, default: [:]][resource.name] = resource.version
+        guard resource.value != nil else { throw .undecodable }
+        changes.append(try decoder.change(type, name: resource.name, bytes: bytes))
+        versions[type, default: [:]][resource.name] = ResourceVersion(resource.version)
         if type == .authorization { standIns.remove(resource.name) }
       } catch {
-        reports.append(.report(type, name: resource.name, error))
-        reasons.append("\(resource.name.prefix(512)): \(error.summary)")
+        actions.append(.report(type, name: resource.name, error))
+        intake.reasons.append("\(resource.name.prefix(512)): \(error.summary)")
         if type == .authorization, let change = standIn(for: resource.name, bytes) { changes.append(change) }
       }
+      if type == .address, mode == .onDemand { settle(resource, &changes) }
     }
-    for name in response.removedResources {
-      versions[type]?[name] = nil
-      if type == .authorization { standIns.remove(name) }
-      changes.append(type == .address ? .removeAddress(name: name) : .removePolicy(key: name))
-    }
-    var actions = reports
     if !changes.isEmpty { actions.append(.apply(changes)) }
-    actions.append(.send(answer(response, rejecting: reasons)))
+    return actions
+  }
+
+  /// Answers a response whose changes are in force.
+  mutating func finish(_ intake: DeltaIntake) -> [Action] {
+    var actions: [Action] = [.send(answer(intake))]
     let wasReady = isReady
-    processed.insert(type)
+    if let type = intake.type { processed.insert(type) }
     if isReady, !wasReady { actions.append(.ready) }
     return actions
+  }
+
+  private mutating func remove(
+    _ name: String, of type: ResourceType, _ changes: inout [MeshChange], _ actions: inout [Action]
+  ) {
+    versions[type]?[name] = nil
+    switch type {
+    case .authorization:
+      standIns.remove(name)
+      changes.append(.removePolicy(key: name))
+    case .address:
+      changes.append(.removeAddress(name: name))
+      guard mode == .onDemand else { return }
+      let key = MeshKey(name)
+      let orphans = demanded.forget(resource: name)
+      if demanded.answer(key, with: nil) { changes.append(.settle(key)) }
+      guard !orphans.isEmpty else { return }
+      changes += orphans.map(MeshChange.unsettle)
+      actions.append(.send(changeOfNames(subscribe: [], unsubscribe: orphans.map(\.description))))
+    }
   }
 
   /// What is to be in force for a policy that is not understood, unless an earlier version of it was.
@@ -101,17 +149,16 @@ public struct DeltaSubscription: Sendable {
     }
     standIns.insert(name)
     // Retained without a version: the control plane says when it is gone, and sends it again until then.
-    versions[.authorization, default: [:]][name] = ""
+    versions[.authorization, default: [:]][name] = ResourceVersion("")
     return .upsertPolicy(policy)
   }
 
   /// ACK, or NACK where there are reasons; neither names resources, which would change the subscription.
-  private func answer(
-    _ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse, rejecting reasons: [String]
-  ) -> Envoy_Service_Discovery_V3_DeltaDiscoveryRequest {
-    var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
-    request.typeURL = response.typeURL
-    request.responseNonce = response.nonce
+  private func answer(_ intake: DeltaIntake) -> Request {
+    var request = Request()
+    request.typeURL = intake.response.typeURL
+    request.responseNonce = intake.response.nonce
+    let reasons = intake.reasons
     if !reasons.isEmpty {
       let omitted = reasons.count - Self.mostReasons
       request.errorDetail.code = Self.invalidArgument
@@ -125,4 +172,78 @@ public struct DeltaSubscription: Sendable {
   private static let invalidArgument: Int32 = 3
   /// Reasons told at once.
   private static let mostReasons = 100
+
+  // MARK: On demand
+
+  /// The data path uses `keys`: what to send for those that are new.
+  mutating func demand(_ keys: [MeshKey], at now: ContinuousClock.Instant) -> [Request] {
+    guard mode == .onDemand else { return [] }
+    let new = demanded.use(keys, at: now)
+    return new.isEmpty ? [] : [changeOfNames(subscribe: new.map(\.description), unsubscribe: [])]
+  }
+
+  /// More is held than should be; ``release(from:at:)`` is not to wait for its time.
+  var holdsTooMuch: Bool { demanded.isFull }
+
+  /// Gives back what nobody has used for long, and all that was only there for it.
+  mutating func release(from mesh: MeshSnapshot, at now: ContinuousClock.Instant) -> [Action] {
+    let released = demanded.release(at: now)
+    guard !released.isEmpty else { return [] }
+    let needed = mesh.names(neededFor: demanded.all)
+    let superfluous = (versions[.address] ?? [:]).keys.filter { !needed.contains($0) }
+    for name in superfluous { versions[.address]?[name] = nil }
+    let names = Set(released.map(\.description)).union(superfluous)
+    return [
+      // Sent first: who asks for one of them from now on asks after it was given back.
+      .send(changeOfNames(subscribe: [], unsubscribe: names.sorted())),
+      .apply(released.map(MeshChange.unsettle) + superfluous.map { .removeAddress(name: $0) }),
+    ]
+  }
+
+  /// Those that were asked for and are found in `mesh`, whatever they were called in the answer.
+  mutating func settleFound(in mesh: MeshSnapshot) -> [MeshChange] {
+    demanded.pending.filter { mesh.finds($0) }.map { key in
+      _ = demanded.answer(key, with: mesh.names(under: key).first)
+      return .settle(key)
+    }
+  }
+
+  /// A resource answers for its own name and for its aliases (xds.md limit 2).
+  private mutating func settle(_ resource: DeltaResponse.Resource, _ changes: inout [MeshChange]) {
+    for text in resource.aliases + [resource.name] {
+      let key = MeshKey(text)
+      if demanded.answer(key, with: resource.name) { changes.append(.settle(key)) }
+    }
+  }
+
+  private func changeOfNames(subscribe: [String], unsubscribe: [String]) -> Request {
+    var request = Request()
+    request.typeURL = ResourceType.address.rawValue
+    request.resourceNamesSubscribe = subscribe
+    request.resourceNamesUnsubscribe = unsubscribe
+    return request
+  }
+}
+
+/// A response that is being taken, a portion at a time.
+struct DeltaIntake {
+  fileprivate(set) var response: DeltaResponse
+  let type: ResourceType?
+  fileprivate(set) var isFinished = false
+  /// Why resources were refused.
+  fileprivate(set) var reasons: [String] = []
+  /// Bytes of all resources' content so far.
+  fileprivate(set) var contentBytes = 0
+  private var removals = 0
+
+  init(_ response: DeltaResponse) {
+    self.response = response
+    type = ResourceType(rawValue: response.typeURL)
+  }
+
+  fileprivate mutating func nextRemoved() -> String? {
+    guard removals < response.removed.count else { return nil }
+    removals += 1
+    return response.removed[removals - 1]
+  }
 }
