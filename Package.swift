@@ -25,7 +25,6 @@ let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swif
 let persistentMaps = Target.Dependency.product(name: "HashTreeCollections", package: "swift-collections")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
-let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
   name: "ambient",
@@ -37,8 +36,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
     .package(url: "https://github.com/apple/swift-collections", from: "1.1.0"),
-    .package(url: "https://github.com/apple/swift-protobuf", from: "1.30.0"),
-    .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+    // Without its traits it brings no Foundation and ICU into the daemons.
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0", traits: []),
   ],
   targets: [
     // The kernel and the C libraries.
@@ -50,10 +49,12 @@ let package = Package(
       name: "COpenSSL",
       linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
     .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+    .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
 
     // Values and the operating system.
     library("Vocabulary"),
+    library("YAML", ["CYAML", "Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
@@ -61,7 +62,7 @@ let package = Package(
     .target(
       name: "IstioAPI", dependencies: [protobuf], exclude: ["proto"], swiftSettings: strict),
     library("ZDS", ["CLinux", "IstioAPI", "Linux", "Vocabulary", deque]),
-    library("Mesh", ["Vocabulary", persistentMaps, yaml]),
+    library("Mesh", ["Vocabulary", "YAML", persistentMaps]),
     library("DNS", ["Mesh", "Vocabulary"]),
 
     // Tunnels.
@@ -78,7 +79,7 @@ let package = Package(
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
-    library("NodeAgent", ["CLinux", "Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log, yaml]),
+    library("NodeAgent", ["CLinux", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
     library(
       "Ztunnel",
       [
@@ -101,6 +102,7 @@ let package = Package(
     .testTarget(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
+    tests(of: "YAML"),
     tests(of: "Linux"),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),

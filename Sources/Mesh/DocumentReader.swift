@@ -1,5 +1,5 @@
 import Vocabulary
-import Yams
+import YAML
 
 /// Collects what is wrong in a document, up to a bound.
 final class ProblemList {
@@ -8,13 +8,13 @@ final class ProblemList {
   private(set) var problems: [MeshFileProblem] = []
   private(set) var omitted = 0
 
-  func add(_ reason: String, at mark: Mark?, _ path: KeyPathText) {
+  func add(_ reason: String, at mark: YAMLMark, _ path: KeyPathText) {
     guard problems.count < Self.limit else {
       omitted += 1
       return
     }
     problems.append(
-      MeshFileProblem(line: mark?.line ?? 0, column: mark?.column ?? 0, path: path.text, reason: reason))
+      MeshFileProblem(line: mark.line, column: mark.column, path: path.text, reason: reason))
   }
 }
 
@@ -50,22 +50,19 @@ final class KeyPathText {
 
 /// One value of a document, read into what the model needs. Every reader returns nil after it has reported why.
 struct DocumentValue {
-  let node: Node
+  let node: YAMLNode
   let path: KeyPathText
   let problems: ProblemList
-  /// Where the key is, for values that have none of their own position.
-  let mark: Mark?
 
-  init(_ node: Node, _ path: KeyPathText, _ problems: ProblemList, keyMark: Mark? = nil) {
+  init(_ node: YAMLNode, _ path: KeyPathText, _ problems: ProblemList) {
     self.node = node
     self.path = path
     self.problems = problems
-    mark = node.mark ?? keyMark
   }
 
-  var line: Int { mark?.line ?? 0 }
+  var line: Int { node.mark.line }
 
-  func report(_ reason: String) { problems.add(reason, at: mark, path) }
+  func report(_ reason: String) { problems.add(reason, at: node.mark, path) }
 
   private func fail<Value>(_ reason: String) -> Value? {
     report(reason)
@@ -74,20 +71,14 @@ struct DocumentValue {
 
   /// `null`, `~` or nothing at all.
   var isNull: Bool {
-    guard let scalar = node.scalar, scalar.style == .plain, tag == nil else { return false }
-    return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
+    guard let plain else { return false }
+    return ["", "~", "null", "Null", "NULL"].contains(plain)
   }
 
   /// A tag of the document's own, such as `!Exact`; nil without one, or for one of YAML's standard tags.
   var tag: String? {
-    let text =
-      switch node {
-      case .scalar(let scalar): scalar.tag.description
-      case .mapping(let mapping): mapping.tag.description
-      case .sequence(let sequence): sequence.tag.description
-      case .alias: ""
-      }
-    return text.isEmpty || text == "!" || text.hasPrefix("tag:yaml.org,2002:") ? nil : text
+    guard let tag = node.tag, tag != "!", !tag.hasPrefix("tag:yaml.org,2002:") else { return nil }
+    return tag
   }
 
   // MARK: Scalars
@@ -95,10 +86,10 @@ struct DocumentValue {
   /// Text without control characters.
   func string() -> String? {
     guard let scalar = node.scalar, tag == nil else { return fail("expected text") }
-    guard scalar.string.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f }) else {
+    guard scalar.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f }) else {
       return fail("control characters are not accepted")
     }
-    return scalar.string
+    return scalar
   }
 
   /// Visible ASCII without a slash, as identities and keys are made of such parts.
@@ -126,8 +117,7 @@ struct DocumentValue {
   }
 
   private var plain: String? {
-    guard let scalar = node.scalar, scalar.style == .plain, tag == nil else { return nil }
-    return scalar.string
+    tag == nil ? node.plainScalar : nil
   }
 
   /// Decimal digits only: `010` and `0x10` mean different numbers to different readers.
@@ -153,14 +143,14 @@ struct DocumentValue {
   // MARK: Collections
 
   func list<Element>(_ element: (DocumentValue) -> Element?) -> [Element]? {
-    guard case .sequence(let sequence) = node, tag == nil else { return fail("expected a list") }
+    guard let sequence = node.sequence, tag == nil else { return fail("expected a list") }
     return sequence.enumerated().compactMap { index, node in
-      element(DocumentValue(node, path.index(index), problems, keyMark: mark))
+      element(DocumentValue(node, path.index(index), problems))
     }
   }
 
   func fields() -> DocumentFields? {
-    guard case .mapping(let mapping) = node, tag == nil else { return fail("expected a map of keys and values") }
+    guard let mapping = node.mapping, tag == nil else { return fail("expected a map of keys and values") }
     return DocumentFields(mapping, self)
   }
 
@@ -168,12 +158,12 @@ struct DocumentValue {
   func map<Key: Hashable, Value>(
     key: (DocumentValue) -> Key?, value: (DocumentValue) -> Value?
   ) -> [Key: Value]? {
-    guard case .mapping(let mapping) = node, tag == nil else { return fail("expected a map of keys and values") }
+    guard let mapping = node.mapping, tag == nil else { return fail("expected a map of keys and values") }
     var result: [Key: Value] = [:]
     for (keyNode, valueNode) in mapping {
-      let path = path.key(keyNode.scalar?.string.shortened ?? "?")
-      let name = DocumentValue(keyNode, path, problems, keyMark: mark)
-      let content = DocumentValue(valueNode, path, problems, keyMark: keyNode.mark)
+      let path = path.key(keyNode.scalar?.shortened ?? "?")
+      let name = DocumentValue(keyNode, path, problems)
+      let content = DocumentValue(valueNode, path, problems)
       guard let key = key(name), let value = value(content) else { continue }
       if result.updateValue(value, forKey: key) != nil { name.report("the key is there twice") }
     }
@@ -193,14 +183,14 @@ struct DocumentValue {
 /// The keys of a map with a fixed set of keys. Each is taken once, and what was never asked for is an error.
 struct DocumentFields {
   private let owner: DocumentValue
-  private var values: [String: (key: Node, value: Node)] = [:]
+  private var values: [String: (key: YAMLNode, value: YAMLNode)] = [:]
   private var known: [String] = []
 
-  init(_ mapping: Node.Mapping, _ owner: DocumentValue) {
+  init(_ mapping: [(key: YAMLNode, value: YAMLNode)], _ owner: DocumentValue) {
     self.owner = owner
     for (key, value) in mapping {
-      guard let name = key.scalar?.string else {
-        owner.problems.add("expected a text key", at: key.mark ?? owner.mark, owner.path)
+      guard let name = key.scalar else {
+        owner.problems.add("expected a text key", at: key.mark, owner.path)
         continue
       }
       values[name] = (key, value)
@@ -211,7 +201,7 @@ struct DocumentFields {
   mutating func optional(_ key: String) -> DocumentValue? {
     known.append(key)
     guard let entry = values.removeValue(forKey: key) else { return nil }
-    let value = DocumentValue(entry.value, owner.path.key(key), owner.problems, keyMark: entry.key.mark)
+    let value = DocumentValue(entry.value, owner.path.key(key), owner.problems)
     return value.isNull ? nil : value
   }
 
@@ -239,36 +229,22 @@ extension String {
 extension DocumentValue {
   /// The same value without its tag.
   var untagged: DocumentValue {
-    var node = node
-    switch node {
-    case .scalar(var scalar):
-      scalar.tag = .implicit
-      node = .scalar(scalar)
-    case .mapping(var mapping):
-      mapping.tag = .implicit
-      node = .mapping(mapping)
-    case .sequence(var sequence):
-      sequence.tag = .implicit
-      node = .sequence(sequence)
-    case .alias: break
-    }
-    return DocumentValue(node, path, problems, keyMark: mark)
+    DocumentValue(YAMLNode(node.content, mark: node.mark), path, problems)
   }
 
   /// The entry of a map that has exactly one.
   var soleEntry: (key: String, value: DocumentValue)? {
-    guard let mapping = node.mapping, mapping.count == 1, let entry = mapping.first, let key = entry.key.scalar?.string
+    guard let mapping = node.mapping, mapping.count == 1, let entry = mapping.first, let key = entry.key.scalar
     else { return nil }
-    return (key, DocumentValue(entry.value, path.key(key), problems, keyMark: entry.key.mark))
+    return (key, DocumentValue(entry.value, path.key(key), problems))
   }
 
   /// Null, an empty list or an empty map.
   var isEmpty: Bool {
-    switch node {
+    switch node.content {
     case .scalar: isNull
-    case .sequence(let sequence): sequence.isEmpty
-    case .mapping(let mapping): mapping.isEmpty
-    case .alias: false
+    case .sequence(let elements): elements.isEmpty
+    case .mapping(let entries): entries.isEmpty
     }
   }
 }

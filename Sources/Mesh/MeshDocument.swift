@@ -1,5 +1,5 @@
 import Vocabulary
-import Yams
+import YAML
 
 /// The mesh as written in a local file (xds.md §7): all of it, checked, or an error.
 public struct MeshDocument: Hashable, Sendable {
@@ -25,16 +25,8 @@ public struct MeshDocument: Hashable, Sendable {
     guard bytes.count <= maximumSize else {
       throw .tooLarge(source: source, bytes: bytes.count, limit: maximumSize)
     }
-    guard let text = String(validating: bytes, as: UTF8.self) else { throw .notUTF8(source: source) }
-    return try parse(yaml: text, source: source)
-  }
-
-  /// Parses YAML or JSON text; `source` names it in errors.
-  public static func parse(yaml text: String, source: String) throws(MeshFileError) -> MeshDocument {
-    let size = text.utf8.count
-    guard size <= maximumSize else { throw .tooLarge(source: source, bytes: size, limit: maximumSize) }
-    if let line = lineOfAnchor(in: text.utf8) { throw .anchors(source: source, line: line) }
-    guard let root = try compose(text, source) else { return MeshDocument() }
+    guard String(validating: bytes, as: UTF8.self) != nil else { throw .notUTF8(source: source) }
+    guard let root = try read(bytes, source) else { return MeshDocument() }
     let problems = ProblemList()
     let document = MeshDocumentDecoder(problems).document(DocumentValue(root, .root, problems))
     guard problems.problems.isEmpty else {
@@ -43,70 +35,19 @@ public struct MeshDocument: Hashable, Sendable {
     return document
   }
 
-  private static func compose(_ text: String, _ source: String) throws(MeshFileError) -> Node? {
-    do {
-      return try Yams.compose(yaml: text, .basic, .default, .utf8)
-    } catch let error as YamlError {
-      throw .syntax(source: source, MeshFileProblem(error, in: text))
-    } catch {
-      throw .syntax(source: source, MeshFileProblem(line: 0, column: 0, path: "document", reason: "\(error)"))
-    }
+  /// Parses YAML or JSON text; `source` names it in errors.
+  public static func parse(yaml text: String, source: String) throws(MeshFileError) -> MeshDocument {
+    try parse(text.utf8, source: source)
   }
 
-  /// The line of the first thing that could be an anchor, so that no alias can make a small file a huge document.
-  ///
-  /// An anchor is `&` and a name where a value may start. Looking at bytes finds all of them, and perhaps one in the
-  /// middle of a text, which then has to be written without the space before it.
-  private static func lineOfAnchor(in text: String.UTF8View) -> Int? {
-    var line = 1
-    var previous = UInt8(ascii: "\n")
-    var isComment = false
-    var isLineBlank = true
-    var isPending = false
-    for byte in text {
-      if isPending, !isComment, isNameByte(byte) { return line }
-      isPending = byte == UInt8(ascii: "&") && !isNameByte(previous) && !isQuote(previous)
-      switch byte {
-      case UInt8(ascii: "\n"):
-        line += 1
-        (isComment, isLineBlank) = (false, true)
-      case UInt8(ascii: " "), UInt8(ascii: "\t"): break
-      default:
-        if isLineBlank, byte == UInt8(ascii: "#") { isComment = true }
-        isLineBlank = false
-      }
-      previous = byte
-    }
-    return nil
-  }
-
-  private static func isNameByte(_ byte: UInt8) -> Bool {
-    switch byte {
-    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"):
-      true
-    default: false
-    }
-  }
-
-  private static func isQuote(_ byte: UInt8) -> Bool { byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "'") }
-}
-
-extension MeshFileProblem {
-  fileprivate init(_ error: YamlError, in text: String) {
-    switch error {
-    case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-      .composer(_, let problem, let mark, _):
-      self.init(line: mark.line, column: mark.column, path: "document", reason: problem)
-    case .reader(let problem, let offset, _, _):
-      let line = text.utf8.prefix(offset ?? 0).reduce(1) { $1 == UInt8(ascii: "\n") ? $0 + 1 : $0 }
-      self.init(line: line, column: 0, path: "document", reason: problem)
-    case .duplicatedKeysInMapping(let duplicates, let context):
-      self.init(
-        line: context.mark.line, column: context.mark.column, path: "document",
-        reason: "the key \(duplicates.prefix(3).joined(separator: ", ")) is there twice in one map")
-    default:
-      self.init(line: 0, column: 0, path: "document", reason: "the text cannot be read")
+  private static func read(
+    _ bytes: some Collection<UInt8>, _ source: String
+  ) throws(MeshFileError) -> YAMLNode? {
+    do throws(YAMLError) { return try YAMLReader.document(bytes) } catch {
+      if case .anchor(let mark) = error { throw .anchors(source: source, line: mark.line) }
+      let problem = MeshFileProblem(
+        line: error.mark.line, column: error.mark.column, path: "document", reason: error.reason)
+      throw .syntax(source: source, problem)
     }
   }
 }

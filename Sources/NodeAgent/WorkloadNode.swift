@@ -1,23 +1,23 @@
-import Yams
+import YAML
 import ZDS
 
 /// One workload of a file, still as YAML.
 struct WorkloadNode {
-  private let values: [String: Node]
+  private let values: [String: YAMLNode]
   private let lines: [String: Int]
   private let line: Int
   private let file: String
 
   /// Throws ``WorkloadFileError`` for a key that is no text.
-  init(_ mapping: Node.Mapping, line: Int, file: String) throws(WorkloadFileError) {
-    var values: [String: Node] = [:]
+  init(_ mapping: [(key: YAMLNode, value: YAMLNode)], line: Int, file: String) throws(WorkloadFileError) {
+    var values: [String: YAMLNode] = [:]
     var lines: [String: Int] = [:]
     for (key, value) in mapping {
-      guard let name = key.scalar?.string else {
-        throw WorkloadFileError(file: file, line: key.mark?.line, reason: .wrongType(key: "key", expected: "text"))
+      guard let name = key.scalar else {
+        throw WorkloadFileError(file: file, line: key.mark.line, reason: .wrongType(key: "key", expected: "text"))
       }
       values[name] = value
-      lines[name] = key.mark?.line
+      lines[name] = key.mark.line
     }
     self.values = values
     self.lines = lines
@@ -81,8 +81,8 @@ struct WorkloadNode {
       throw error(lines["annotations"], .wrongType(key: "annotations", expected: "a mapping"))
     }
     for (key, value) in mapping {
-      guard let name = key.scalar?.string, let text = value.scalar?.string else {
-        throw error(key.mark?.line, .wrongType(key: "annotations", expected: "a mapping of text to text"))
+      guard let name = key.scalar, let text = value.scalar else {
+        throw error(key.mark.line, .wrongType(key: "annotations", expected: "a mapping of text to text"))
       }
       do { try annotations.set(name, to: text) } catch {
         let reason: WorkloadFileError.Reason =
@@ -97,7 +97,7 @@ struct WorkloadNode {
           case .notABoolean(let value): .badValue(key: name, value: value, expected: "true or false")
           case .notAnInterface(let value): .badValue(key: name, value: value, expected: "names of interfaces")
           }
-        throw self.error(key.mark?.line, reason)
+        throw self.error(key.mark.line, reason)
       }
     }
     return annotations
@@ -121,7 +121,7 @@ struct WorkloadNode {
   private func optionalText(_ key: String) throws(WorkloadFileError) -> String? {
     guard let node = values[key] else { return nil }
     guard let scalar = node.scalar else { throw error(lines[key], .wrongType(key: key, expected: "a single value")) }
-    return scalar.string
+    return scalar
   }
 
   private func bad(_ key: String, _ value: String, _ expected: String) -> WorkloadFileError {

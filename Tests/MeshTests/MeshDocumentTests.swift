@@ -393,8 +393,8 @@ import Vocabulary
   @Test(
     "what is not YAML is refused with its place",
     arguments: [
-      ("a: [", 2), ("a: b: c", 1), ("workloads: []\n\tx: 1", 2), ("workloads: []\nworkloads: []", 1), ("a: 'b", 2),
-      ("}", 1), ("- a\nb: c", 2), ("workloads: []\n---\nworkloads: []", 2), ("a: *b", 1), ("\u{1}", 1),
+      ("a: [", 2), ("a: b: c", 1), ("workloads: []\n\tx: 1", 2), ("workloads: []\nworkloads: []", 2), ("a: 'b", 2),
+      ("}", 1), ("- a\nb: c", 2), ("workloads: []\n---\nworkloads: []", 2), ("\u{1}", 1),
       ("%YAML 9.9\n---\na: b", 1),
     ])
   func syntax(_ text: String, _ line: Int) {
@@ -411,7 +411,7 @@ import Vocabulary
     "anchors are refused, so no alias can grow",
     arguments: [
       ("a: &x 1\nb: *x", 1), ("- &a [lol]\n- &b [*a, *a]", 1), ("workloads: []\n? [&k a]\n: b", 2), ("&a {b: c}", 1),
-      ("{a: 1,&x b: 2}", 1), ("[&a x]", 1), ("a:\u{a0}&b c", 1),
+      ("{a: 1,&x b: 2}", 1), ("[&a x]", 1), ("a: *b", 1),
     ])
   func anchors(_ text: String, _ line: Int) {
     #expect(throws: MeshFileError.anchors(source: "mesh.yaml", line: line)) { try Self.parse(text) }
@@ -419,7 +419,7 @@ import Vocabulary
 
   @Test(
     "an ampersand in a text or a comment is no anchor",
-    arguments: ["name: R&D", "name: R & D", "name: \"&x\"", "# see &x\nname: a"])
+    arguments: ["name: R&D", "name: R & D", "name: R &D", "name: \"&x\"", "# see &x\nname: a"])
   func ampersand(_ text: String) throws {
     _ = try Self.parse("workloads:\n- {\(Self.workload)}\n").workloads
     let indented = text.split(separator: "\n").map { "  \($0)" }.joined(separator: "\n")

@@ -112,7 +112,7 @@ struct WorkloadFileTests {
     ("name: &a x\n", 1, .alias),
     (String(repeating: "[", count: 100_000), 1, .tooDeep),
     (String(repeating: "- ", count: 10_000), 1, .tooDeep),
-    ((0..<100).map { String(repeating: " ", count: $0) + "a:\n" }.joined(), 33, .tooDeep),
+    ((0..<100).map { String(repeating: " ", count: $0) + "a:\n" }.joined(), 65, .tooDeep),
     ("a\u{0}b", nil, .notText),
   ]
 
@@ -141,7 +141,7 @@ struct WorkloadFileTests {
   @Test(
     "broken YAML is named with its line",
     arguments: [
-      ("a: [1,\n", 2), ("name: a\nname: b\n", 1), ("\tname: a\n", 1), ("name: 'a\n", 2), ("name: a\n bad: b\n", 2),
+      ("a: [1,\n", 2), ("name: a\nname: b\n", 2), ("\tname: a\n", 1), ("name: 'a\n", 2), ("name: a\n bad: b\n", 2),
     ])
   func syntax(text: String, line: Int) {
     let found = #expect(throws: WorkloadFileError.self) { try parse(text) }
