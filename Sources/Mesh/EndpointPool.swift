@@ -51,7 +51,7 @@ struct EndpointPool: Sendable {
     private static let deepest = UInt.bitWidth / digitBits
 
     private static func digit(_ hash: UInt, _ depth: Int) -> Int {
-      Int(hash >> UInt(depth * digitBits)) & (fanOut - 1)
+      Int(truncatingIfNeeded: hash >> UInt(depth * digitBits)) & (fanOut - 1)
     }
 
     mutating func insert(_ endpoint: Endpoint, hash: UInt, depth: Int) {

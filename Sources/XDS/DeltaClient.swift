@@ -1,5 +1,5 @@
+import CLinux
 import GRPC
-import Glibc
 import IstioAPI
 import Linux
 import Logging
@@ -140,7 +140,7 @@ public final class DeltaClient {
       perform(subscription.take(&intake, atMost: Self.portion), &update)
       guard ContinuousClock.now >= turnEnd else { continue }
       // Pings, and those who need a certificate.
-      await Task.yield()
+      await loop.letOthersRun()
       turnEnd = .now + Self.turn
     }
     update.apply(subscription.settleFound(in: update.snapshot))

@@ -59,7 +59,7 @@ struct DeltaResponse {
       guard case .bytes(let range) = content else { continue }
       switch number {
       case 1: resource.version = try Self.text(bytes, range)
-      case 2: resource.value = try content(of: range)
+      case 2: resource.value = try Self.content(of: range, in: bytes)
       case 3: resource.name = try Self.text(bytes, range)
       case 4: resource.aliases.append(try Self.text(bytes, range))
       default: continue
@@ -69,7 +69,7 @@ struct DeltaResponse {
   }
 
   /// The bytes inside of a google.protobuf.Any.
-  private func content(of range: Range<Int>) throws(MessageFields.Malformed) -> [UInt8] {
+  private static func content(of range: Range<Int>, in bytes: [UInt8]) throws(MessageFields.Malformed) -> [UInt8] {
     var value: [UInt8] = []
     var fields = MessageFields(bytes, range)
     while let (number, content) = try fields.next() {

@@ -195,7 +195,6 @@ struct ConfigurationTests {
       ("PROXY_CONFIG", "concurrency: 2", "unset"),
       ("PROXY_MODE", "dedicated", "shared"),
       ("ENABLE_PROXY", "false", "unset"),
-      ("XDS_ON_DEMAND", "true", "unset"),
       ("CRL_PATH", "/var/run/secrets/istio/crl", "unset"),
       ("COMPLIANCE_POLICY", "pqc", "unset"),
       ("TLS12_ENABLED", "true", "unset"),

@@ -7,8 +7,6 @@ extension EnvironmentReader {
     refuseProxyMode()
     let isProxyOff = bool("ENABLE_PROXY") == false
     refuse("ENABLE_PROXY", if: isProxyOff, "unset it: the proxy is all that there is to run")
-    let isOnDemand = bool("XDS_ON_DEMAND") == true
-    refuse("XDS_ON_DEMAND", if: isOnDemand, "unset it: the mesh is always loaded whole")
     refuse("CRL_PATH", if: isGiven("CRL_PATH"), "unset it: revocation lists are not checked")
     let hasCompliance = isGiven("COMPLIANCE_POLICY")
     refuse("COMPLIANCE_POLICY", if: hasCompliance, "unset it: key exchange is that of TLS 1.3")

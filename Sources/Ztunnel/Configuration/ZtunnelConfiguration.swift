@@ -93,8 +93,10 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   public init(environment: [String: String], processorCount: Int) throws(ConfigurationErrors) {
     var reader = EnvironmentReader(environment)
     reader.refuseUnsupported()
+    let isOnDemand = reader.bool("XDS_ON_DEMAND", default: false)
     discovery = reader.controlPlane("XDS", localVariables: ["LOCAL_XDS_PATH", "LOCAL_XDS"]).map {
-      DiscoveryConfiguration(endpoint: $0, node: NodeDescription(environment: environment))
+      DiscoveryConfiguration(
+        endpoint: $0, node: NodeDescription(environment: environment), isOnDemand: isOnDemand)
     }
     // A directory goes before the control plane.
     authority =

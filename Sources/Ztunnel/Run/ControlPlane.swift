@@ -13,6 +13,7 @@ final class ControlPlane: Sendable {
   // Used on `loop` only, once it runs.
   nonisolated(unsafe) private let buffers = WorkBuffers()
   nonisolated(unsafe) private var client: DeltaClient?
+  private let recorder = XDSStatisticsRecorder()
 
   /// Starts the thread. Throws ``SystemError``.
   init() throws(SystemError) {
@@ -26,30 +27,39 @@ final class ControlPlane: Sendable {
       channel: GRPCChannel(endpoint, loop: loop, buffers: buffers), loop: loop, lifetime: lifetime)
   }
 
-  /// Follows the mesh that the control plane describes, until ``stop()``. `apply` and `ready` are called on `control`;
-  /// the control plane has its answer when `apply` has returned.
+  /// Follows the mesh that the control plane describes, until ``stop()``. `begin`, `publish` and `ready` are called on
+  /// `control`; the control plane has its answer when `publish` has returned.
   func follow(
     _ discovery: DiscoveryConfiguration, on control: EventLoop, logger: Logger,
-    apply: @escaping ([MeshChange]) async -> Void, ready: @escaping () -> Void
+    begin: @escaping () -> MeshUpdate, publish: @escaping (MeshUpdate, MeshDelta) async -> Void,
+    ready: @escaping () -> Void
   ) {
     // Called on `control` alone.
-    nonisolated(unsafe) let apply = apply
-    nonisolated(unsafe) let ready = ready
+    nonisolated(unsafe) let (begin, publish, ready) = (begin, publish, ready)
+    let owner = MeshOwner(
+      begin: { await control.value { begin() } },
+      publish: { update in
+        let delta = update.delta
+        await control.value { await publish(update, delta) }
+        // What is large and no longer in force is taken down here, not by whoever let go of it last.
+        withExtendedLifetime(delta) {}
+      })
     loop.spawn { [self] in
       let client = DeltaClient(
-        channel: GRPCChannel(discovery.endpoint, loop: loop, buffers: buffers), node: discovery.node, loop: loop,
-        logger: logger,
-        apply: { changes in
-          await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
-            control.spawn {
-              await apply(changes)
-              continuation.resume()
-            }
-          }
-        }, ready: { control.spawn { ready() } })
+        channel: GRPCChannel(discovery.endpoint, loop: loop, buffers: buffers), node: discovery.node,
+        mode: discovery.isOnDemand ? .onDemand : .everything, loop: loop, logger: logger, owner: owner,
+        recorder: recorder, ready: { control.spawn { ready() } })
       self.client = client
       await client.run()
     }
+  }
+
+  /// How the conversation about the mesh goes. From any thread.
+  var statistics: XDSStatistics { recorder.current }
+
+  /// The data path uses the records under `keys`; unknown ones are asked for. From any thread.
+  func demand(_ keys: [MeshKey]) {
+    loop.spawn { [self] in client?.demand(keys) }
   }
 
   /// Follows no longer. From any thread.
@@ -62,5 +72,16 @@ final class ControlPlane: Sendable {
   func end() {
     loop.stop()
     loop.join()
+  }
+}
+
+extension EventLoop {
+  /// Runs `body` on this loop and returns its value on the caller's.
+  fileprivate func value<Value: Sendable>(_ body: @escaping () async -> Value) async -> Value {
+    // Handed to this loop's thread, and run nowhere else.
+    nonisolated(unsafe) let body = body
+    return await withUnsafeContinuation { continuation in
+      spawn { continuation.resume(returning: await body()) }
+    }
   }
 }

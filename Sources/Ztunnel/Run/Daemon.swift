@@ -35,7 +35,8 @@ final class Daemon {
     let settings = MeshSettings(
       network: configuration.network, localNode: configuration.nodeName,
       isSOCKS5Enabled: configuration.socks5Enabled,
-      reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel)
+      reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel,
+      isOnDemand: configuration.discovery?.isOnDemand ?? false)
     let publisher = MeshPublisher(
       certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"),
       control: control)
@@ -47,7 +48,7 @@ final class Daemon {
     }
     let context = WorkerContext(
       configuration: configuration, certificates: certificates, accessLog: log.accessLog,
-      logger: Logger(label: "ztunnel::proxy"))
+      logger: Logger(label: "ztunnel::proxy"), demands: settings.isOnDemand ? controlPlane : nil)
     let snapshot = mesh.snapshot
     workers = try (0..<configuration.workerThreads).map {
       try WorkerHandle(index: $0, context: context, mesh: snapshot)
@@ -76,12 +77,13 @@ final class Daemon {
     ServiceNotifier.status("not ready: state manager")
     controlPlane.follow(
       discovery, on: control, logger: Logger(label: "ztunnel::xds"),
-      apply: { [unowned self] in await enforce($0) }, ready: { [unowned self] in received() })
+      begin: { [mesh] in mesh.beginUpdate() }, publish: { [unowned self] in await enforce($0, $1) },
+      ready: { [unowned self] in received() })
   }
 
   /// Returns when every worker decides by the changed mesh: then it may be said that the changes are in force.
-  private func enforce(_ changes: [MeshChange]) async {
-    mesh.apply(changes)
+  private func enforce(_ update: MeshUpdate, _ delta: MeshDelta) async {
+    mesh.finish(update, delta)
     for worker in workers { await worker.run { _ in } }
   }
 
