@@ -16,6 +16,8 @@ final class ControlPlaneFixture: Sendable {
   let right: Node
   let agents: [TestAgent]
   let directory: String
+  /// The proxies learn addresses as they need them.
+  private let isOnDemand: Bool
   private let state = Mutex<[String: [String: Data]]>([Kind.address.url: [:], Kind.policy.url: [:]])
   private let serial = Mutex(0)
   private let process = Mutex<RunningProcess?>(nil)
@@ -24,8 +26,9 @@ final class ControlPlaneFixture: Sendable {
   static let token = "token-of-this-node"
   private static let port = 15012
 
-  private init(_ network: TestNetwork) async throws {
+  private init(_ network: TestNetwork, onDemand: Bool) async throws {
     self.network = network
+    isOnDemand = onDemand
     directory = "/tmp/ambient-xds-\(UUID().uuidString.prefix(8))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     try DevelopmentAuthority.create(in: directory + "/ca")
@@ -39,12 +42,13 @@ final class ControlPlaneFixture: Sendable {
 
   /// Gives a running mesh to `body`, and takes everything down afterwards.
   static func with(
-    token: String = ControlPlaneFixture.token, _ body: (ControlPlaneFixture) async throws -> Void
+    token: String = ControlPlaneFixture.token, onDemand: Bool = false,
+    _ body: (ControlPlaneFixture) async throws -> Void
   ) async throws {
     await MeshSlots.shared.take()
     defer { MeshSlots.shared.giveBack() }
     try await TestNetwork.with { network in
-      let fixture = try await ControlPlaneFixture(network)
+      let fixture = try await ControlPlaneFixture(network, onDemand: onDemand)
       defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
       do {
         try fixture.write(token: token)
@@ -107,6 +111,7 @@ final class ControlPlaneFixture: Sendable {
         "POD_NAME": "ztunnel-\(name)", "POD_NAMESPACE": "istio-system", "NODE_NAME": name,
         "INPOD_UDS": agents[node === left ? 0 : 1].socketPath, "ZTUNNEL_WORKER_THREADS": "2",
         "RUST_LOG": "info,access=debug", "CONNECTION_TERMINATION_DEADLINE": "2s",
+        "XDS_ON_DEMAND": "\(isOnDemand)",
       ])
     proxies.withLock { $0.append(process) }
   }

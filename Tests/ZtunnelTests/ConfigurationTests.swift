@@ -219,6 +219,12 @@ struct ConfigurationTests {
     #expect(try configuration([variable: value]) == configuration())
   }
 
+  @Test("the whole mesh is loaded unless it is to be learnt on demand", arguments: [("false", false), ("true", true)])
+  func onDemand(_ value: String, _ isOnDemand: Bool) throws {
+    let discovery = try configuration(["XDS_ADDRESS": "istiod:15012", "XDS_ON_DEMAND": value]).discovery
+    #expect(try #require(discovery).isOnDemand == isOnDemand)
+  }
+
   @Test("SOCKS5 is off unless asked for", arguments: [("false", false), ("true", true)])
   func socks(_ value: String, _ isEnabled: Bool) throws {
     #expect(try configuration(["UNSTABLE_ENABLE_SOCKS5": value]).socks5Enabled == isEnabled)
