@@ -31,6 +31,7 @@ let package = Package(
   products: [
     .executable(name: "node-agent", targets: ["node-agent"]),
     .executable(name: "ztunnel", targets: ["ztunnel"]),
+    .executable(name: "ambient-cni", targets: ["ambient-cni"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
@@ -55,7 +56,10 @@ let package = Package(
     // Values and the operating system.
     library("Vocabulary"),
     library("YAML", ["CYAML", "Vocabulary"]),
+    library("JSON", ["Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
+    library("Metrics"),
+    library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
@@ -78,8 +82,19 @@ let package = Package(
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
+    // The CNI plugin, which must depend on nothing that cannot be linked statically.
+    library("CNI", ["JSON", "Vocabulary"]),
+    .target(name: "CPluginStart"),
+    // Tests must not depend on it: its linker settings would become theirs. They run what `--build-tests` builds.
+    .executableTarget(
+      name: "ambient-cni", dependencies: ["CNI", "CPluginStart"], path: "Sources/AmbientCNICommand",
+      swiftSettings: strict,
+      // lld, because it does not complain about the runtime's use of dlopen, which the plugin never comes to.
+      linkerSettings: [.unsafeFlags(["-static-executable", "-use-ld=lld", "-Xlinker", "--gc-sections"])]),
+
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
-    library("NodeAgent", ["CLinux", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+    library(
+      "NodeAgent", ["CLinux", "CNI", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
     library(
       "Ztunnel",
       [
@@ -103,7 +118,10 @@ let package = Package(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "YAML"),
+    tests(of: "JSON", ["Vocabulary"]),
     tests(of: "Linux"),
+    tests(of: "Metrics"),
+    tests(of: "HTTPServer", ["Linux", "Vocabulary"]),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
     tests(of: "Mesh"),
@@ -116,6 +134,7 @@ let package = Package(
       exclude: ["Servers"], swiftSettings: strict),
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
+    tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
     tests(of: "NodeAgent", ["CLinux", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
