@@ -59,7 +59,7 @@ extension MeshSnapshot {
     switch key {
     case .address(let address):
       return workloads(at: address).map(\.record.uid)
-        + (servicesByAddress[address] ?? []).map(\.record.key.description)
+        + (servicesByAddress[address] ?? ShortList()).map(\.record.key.description)
         + (servicesByPrefix[address.network]?.services(for: address.ip) ?? []).map(\.record.key.description)
     case .service(let name):
       if services[name] != nil { return [name.description] }

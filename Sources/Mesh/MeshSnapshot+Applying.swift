@@ -64,12 +64,15 @@ extension MeshSnapshot {
     workloads[workload.uid] = workload
     if workload.networkMode == .standard {
       for ip in Set(workload.addresses) {
-        workloadsByAddress[NetworkAddress(network: workload.network, ip: ip), default: []].insertByRank(workload)
+        workloadsByAddress[NetworkAddress(network: workload.network, ip: ip), default: ShortList()].insertByRank(
+          workload)
       }
     }
-    if !workload.hostname.isEmpty { workloadsByHostname[hostname(of: workload), default: []].insertByRank(workload) }
+    if !workload.hostname.isEmpty {
+      workloadsByHostname[hostname(of: workload), default: ShortList()].insertByRank(workload)
+    }
     if isLocal(workload.record) {
-      localWorkloads[localName(of: workload), default: []].insertByRank(workload)
+      localWorkloads[localName(of: workload), default: ShortList()].insertByRank(workload)
       localIdentities[workload.identity, default: 0] += 1
       delta.touchedIdentities.insert(workload.identity)
     }
@@ -135,8 +138,8 @@ extension MeshSnapshot {
 
   private mutating func index(_ service: Service) {
     services[service.key] = service
-    servicesByHostname[service.hostname, default: []].insertService(service)
-    for address in Set(service.addresses) { servicesByAddress[address, default: []].insertService(service) }
+    servicesByHostname[service.hostname, default: ShortList()].insertService(service)
+    for address in Set(service.addresses) { servicesByAddress[address, default: ShortList()].insertService(service) }
     for range in Set(service.prefixes) {
       servicesByPrefix[range.network, default: PrefixTable()].insert(service, at: range.prefix)
     }
@@ -162,7 +165,7 @@ extension MeshDelta {
   }
 }
 
-extension [Workload] {
+extension ShortList<Workload> {
   /// Best rank first, and the latest first among equals.
   fileprivate mutating func insertByRank(_ workload: Workload) {
     let index = firstIndex { $0.addressRank <= workload.addressRank } ?? endIndex
@@ -170,7 +173,7 @@ extension [Workload] {
   }
 }
 
-extension TreeDictionary where Value == [Workload] {
+extension TreeDictionary where Value == ShortList<Workload> {
   fileprivate mutating func removeWorkload(_ workload: Workload, at key: Key) {
     guard var entry = self[key] else { return }
     entry.removeAll { $0.uid == workload.uid }
@@ -178,7 +181,7 @@ extension TreeDictionary where Value == [Workload] {
   }
 }
 
-extension TreeDictionary where Value == [Service] {
+extension TreeDictionary where Value == ShortList<Service> {
   fileprivate mutating func removeService(_ service: NamespacedHostname, at key: Key) {
     guard var entry = self[key] else { return }
     entry.removeAll { $0.key == service }

@@ -11,18 +11,18 @@ public struct MeshSnapshot: Sendable {
   /// By uid.
   var workloads: TreeDictionary<String, Workload> = [:]
   /// Candidates of one address, best first.
-  var workloadsByAddress: TreeDictionary<NetworkAddress, [Workload]> = [:]
-  var workloadsByHostname: TreeDictionary<NamespacedHostname, [Workload]> = [:]
+  var workloadsByAddress: TreeDictionary<NetworkAddress, ShortList<Workload>> = [:]
+  var workloadsByHostname: TreeDictionary<NamespacedHostname, ShortList<Workload>> = [:]
   /// Workloads of this node, best first.
-  var localWorkloads: TreeDictionary<LocalName, [Workload]> = [:]
+  var localWorkloads: TreeDictionary<LocalName, ShortList<Workload>> = [:]
   /// How many local workloads have an identity.
   var localIdentities: TreeDictionary<SPIFFEIdentity, Int> = [:]
 
   var services: TreeDictionary<NamespacedHostname, Service> = [:]
   /// Ordered by key.
-  var servicesByHostname: TreeDictionary<String, [Service]> = [:]
+  var servicesByHostname: TreeDictionary<String, ShortList<Service>> = [:]
   /// Ordered by key.
-  var servicesByAddress: TreeDictionary<NetworkAddress, [Service]> = [:]
+  var servicesByAddress: TreeDictionary<NetworkAddress, ShortList<Service>> = [:]
   /// By network.
   var servicesByPrefix: TreeDictionary<String, PrefixTable> = [:]
   /// All endpoints by service and uid, healthy or not, and whether the service itself is known yet or not: what may
@@ -65,7 +65,7 @@ extension MeshSnapshot {
   public func workload(at address: NetworkAddress) -> Workload? { workloadsByAddress[address]?.first }
 
   /// All workloads at an address, best first.
-  func workloads(at address: NetworkAddress) -> [Workload] { workloadsByAddress[address] ?? [] }
+  func workloads(at address: NetworkAddress) -> [Workload] { workloadsByAddress[address].map(Array.init) ?? [] }
 
   /// The pod of this node with exactly this name, namespace and service account (datapath.md §3).
   public func localWorkload(namespace: String, name: String, serviceAccount: String) -> Workload? {
@@ -83,7 +83,7 @@ extension MeshSnapshot {
   }
 
   /// All services with a host name, at most one for each namespace, ordered by key.
-  public func services(hostname: String) -> [Service] { servicesByHostname[hostname] ?? [] }
+  public func services(hostname: String) -> [Service] { servicesByHostname[hostname].map(Array.init) ?? [] }
 
   /// The best service with a virtual address, exact addresses before ranges (services.md §1.1).
   public func service(at address: NetworkAddress, clientNamespace: String?) -> Service? {

@@ -11,8 +11,11 @@ extension Workload {
     public static let defaultClusterID = "Kubernetes"
 
     /// Primary key.
-    public var uid: String
-    public var name = ""
+    public var uid: String {
+      didSet { name = ownName ?? Self.lastPart(of: oldValue) }
+    }
+    /// Nil where the uid ends with it, as those of pods do.
+    private var ownName: String? = ""
     public var addresses: [IPAddress] = []
     public var health = Health.healthy
     public var sharedTemplate: Shared<Template>
@@ -28,6 +31,15 @@ extension Workload {
 
     private static let emptyTemplate = Shared(Template())
     private static let emptyPlacement = Shared(Placement())
+
+    public var name: String {
+      get { ownName ?? Self.lastPart(of: uid) }
+      set { ownName = !newValue.isEmpty && Self.lastPart(of: uid) == newValue ? nil : newValue }
+    }
+
+    private static func lastPart(of uid: String) -> String {
+      uid.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(uid[uid.utf8.index(after: $0)...]) } ?? ""
+    }
 
     /// istiod writes `<cluster>//Pod/<namespace>/<name>` for pods.
     public var isPod: Bool { uid.contains("//Pod/") }

@@ -1,3 +1,4 @@
+import HashTreeCollections
 import IstioAPI
 import Mesh
 import Vocabulary
@@ -32,7 +33,7 @@ struct DeltaSubscription: Sendable {
   private let node: NodeDescription
   private var decoder = ResourceDecoder()
   /// Retained resources and the version of each, by type.
-  private var versions: [ResourceType: [String: ResourceVersion]] = [:]
+  private var versions: [ResourceType: TreeDictionary<String, ResourceVersion>] = [:]
   /// Policies that something else stands in for, because they were never understood.
   private var standIns: Set<String> = []
   private var processed: Set<ResourceType> = []
@@ -58,7 +59,7 @@ struct DeltaSubscription: Sendable {
     var request = Request()
     request.node = node.message
     request.typeURL = type.rawValue
-    request.initialResourceVersions = (versions[type] ?? [:]).mapValues(\.text)
+    for (name, version) in versions[type] ?? [:] { request.initialResourceVersions[name] = version.text }
     if type == .address, mode == .onDemand {
       // How "nothing" is said: without names it would be everything.
       request.resourceNamesSubscribe = ["*"]

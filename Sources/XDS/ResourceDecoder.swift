@@ -18,10 +18,8 @@ public struct ResourceDecoder: Sendable {
       do { address = try Istio_Workload_Address(serializedBytes: bytes) } catch { throw .undecodable }
       switch address.type {
       case .workload(let message):
-        var record = try Workload.Record(message, &sharing)
-        try Self.require(name, is: record.uid)
-        // One string for all that know it by this name.
-        record.uid = name
+        try Self.require(name, is: message.uid)
+        let record = try Workload.Record(message, uid: name, &sharing)
         return .upsertWorkload(record)
       case .service(let message):
         let record = try Service.Record(message)

@@ -5,13 +5,17 @@ import Vocabulary
 extension Workload.Record {
   /// The workload that a resource describes (xds.md §5.1), with what it has in common with others kept once. Throws
   /// ``ResourceRejection``.
-  init(_ message: Istio_Workload_Workload, _ sharing: inout RecordSharing) throws(ResourceRejection) {
-    guard !message.uid.isEmpty else { throw .field("uid", "it is empty") }
+  ///
+  /// `uid` is the message's own, as the string that others know the workload by: one of them is enough.
+  init(
+    _ message: Istio_Workload_Workload, uid: String, _ sharing: inout RecordSharing
+  ) throws(ResourceRejection) {
+    guard !uid.isEmpty else { throw .field("uid", "it is empty") }
     let template = try Workload.Template(message)
     let locality = Workload.Locality(
       region: message.locality.region, zone: message.locality.zone, subzone: message.locality.subzone)
     self.init(
-      uid: message.uid, template: sharing.templates.shared(Shared(template)),
+      uid: uid, template: sharing.templates.shared(Shared(template)),
       placement: sharing.placements.shared(Shared(.init(node: message.node, locality: locality))))
     name = message.name
     for bytes in message.addresses { addresses.append(try FieldReaders.address(Array(bytes), "addresses")) }

@@ -41,3 +41,23 @@ import Vocabulary
     #expect(copy == record && copy.hashValue == record.hashValue)
   }
 }
+
+extension SharingTests {
+  @Test("a name is what it was set to, be it the end of the uid or not, and stays when the uid changes")
+  func name() {
+    var record = Workload.Record(uid: "c//Pod/ns/web-1")
+    #expect(record.name == "")
+    for name in ["web-1", "other", "", "ns/web-1"] {
+      record.name = name
+      #expect(record.name == name)
+    }
+    record.name = "web-1"
+    record.uid = "moved"
+    #expect(record.name == "web-1")
+    var late = Workload.Record(uid: "")
+    late.name = "web-1"
+    late.uid = "c//Pod/ns/web-1"
+    record.uid = "c//Pod/ns/web-1"
+    #expect(late == record && late.name == "web-1")
+  }
+}

@@ -28,12 +28,6 @@ public final class MeshState {
   /// Tells what has changed.
   func publish(_ delta: MeshDelta) { publisher(snapshot, delta) }
 
-  /// Makes changes and tells of them.
-  func apply(_ changes: [MeshChange]) {
-    let delta = load(changes)
-    if !delta.isEmpty { publish(delta) }
-  }
-
   // MARK: Updates that are put together elsewhere
 
   /// An update of the mesh of now, to be put together on any thread and given to ``finish(_:_:)``; one at a time.
