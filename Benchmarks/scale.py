@@ -23,7 +23,7 @@ QUICK_SIZES = (100, 10_000)
 MEBIBYTE = 1 << 20
 PORT = 15012
 
-# What issue and README promise of the largest mesh: figure, limit, unit.
+# What is promised of the largest mesh: figure, limit, unit.
 TARGETS = (
     ("load_seconds", 10, "s"), ("resident_mib", 150, "MiB"), ("change_ms", 5, "ms"),
     ("reconnect_added_ms", 20, "ms"), ("resend_added_ms", 20, "ms"))
@@ -57,9 +57,6 @@ class Plane:
 
 class ServerCertificates(Certificates):
     """The authority's, and one for the control plane."""
-
-    def __init__(self, ztunnel, directory):
-        super().__init__(ztunnel, directory)
 
     def issue_server(self, name):
         request, leaf, extensions = self.path(f"{name}.csr"), self.path(f"{name}-leaf.pem"), self.path(f"{name}.ext")
@@ -213,8 +210,7 @@ def measure(world, plane, workloads, repeats, progress):
         figures[f"{name}_connection_max_ms"] = max(times)
         figures[f"{name}_added_ms"] = max(0.0, max(times) - figures["connection_max_ms"])
     time.sleep(1)
-    figures["resident_after_ms"], figures["peak_after_mib"] = memory(world.proxy)
-    figures["resident_after_mib"] = figures.pop("resident_after_ms")
+    figures["resident_after_mib"], figures["peak_after_mib"] = memory(world.proxy)
     return figures
 
 

@@ -38,7 +38,7 @@ struct EndpointSelection {
   }
 
   func pick(from endpoints: ServiceEndpoints, using random: inout some RandomNumberGenerator) -> Winner? {
-    guard let tiers = endpoints.tiers(for: source) else { return pick(among: ranked(endpoints), using: &random) }
+    guard let tiers = endpoints.tiers(for: source) else { return pickRanked(endpoints, using: &random) }
     for tier in tiers {
       let pools = usable(of: tier)
       if !pools.isEmpty { return pick(among: pools, using: &random) }
@@ -76,29 +76,36 @@ struct EndpointSelection {
     return usable
   }
 
-  /// The best of a few, each looked at.
-  private func ranked(_ endpoints: ServiceEndpoints) -> [Candidates] {
-    guard let balancing else { return [] }
+  /// Chooses among the best of a few, each looked at.
+  private func pickRanked(_ endpoints: ServiceEndpoints, using random: inout some RandomNumberGenerator) -> Winner? {
+    guard let balancing else { return nil }
     var best = -1
-    var usable: [Candidates] = []
+    var near: [(workload: Workload, port: UInt16)] = []
+    var total: UInt64 = 0
     endpoints.all.forEachPool { traits, pool in
       guard isUsable(traits), let port = targetPort(traits) else { return }
-      var near = EndpointPool()
       pool.forEach { endpoint in
-        let (rank, matchesAll) = balancing.rank(of: endpoint.workload, for: source)
-        guard rank >= best, balancing.mode != .strict || matchesAll,
-          !excluded.contains(endpoint.workload.record.uid)
-        else { return }
-        if rank > best {
-          best = rank
-          usable = []
-          near = EndpointPool()
+        let workload = endpoint.workload
+        let (rank, matchesAll) = balancing.rank(of: workload, for: source)
+        guard rank >= best, balancing.mode != .strict || matchesAll, !excluded.contains(workload.record.uid) else {
+          return
         }
-        near.insert(endpoint)
+        if rank > best {
+          (best, total) = (rank, 0)
+          near.removeAll(keepingCapacity: true)
+        }
+        near.append((workload, port))
+        total += UInt64(workload.record.capacity)
       }
-      if !near.isEmpty { usable.append((near, port)) }
     }
-    return usable
+    guard total > 0 else { return nil }
+    var ticket = UInt64.random(in: 0..<total, using: &random)
+    for (workload, port) in near {
+      let capacity = UInt64(workload.record.capacity)
+      if ticket < capacity { return Winner(workload: workload, port: port, candidates: near.count) }
+      ticket -= capacity
+    }
+    return nil
   }
 
   private func isUsable(_ traits: EndpointTraits) -> Bool {

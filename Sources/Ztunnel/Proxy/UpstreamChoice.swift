@@ -65,16 +65,16 @@ struct UpstreamChoice {
       return pod.mesh.route(
         from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &pod.worker.random)
     }
-    var random = pod.worker.random
-    defer { pod.worker.random = random }
     var choice = pod.mesh.routeOnDemand(
-      from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &random)
-    let missing = await pod.worker.learn(within: Worker.demandLimit) { mesh in
-      choice = mesh.routeOnDemand(
-        from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &random)
-      return choice.unsettled
+      from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &pod.worker.random)
+    if !choice.unsettled.isEmpty {
+      let missing = await pod.worker.learn(within: Worker.demandLimit) { mesh in
+        choice = mesh.routeOnDemand(
+          from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &pod.worker.random)
+        return choice.unsettled
+      }
+      guard missing.isEmpty else { throw .notLearnt(missing) }
     }
-    guard missing.isEmpty else { throw .notLearnt(missing) }
     pod.worker.note(inUse: choice.settled)
     return choice.decision
   }

@@ -57,8 +57,9 @@ final class Worker {
   static let workloadLimit = Duration.seconds(5)
   /// Time a connection waits for records that it depends on, where the mesh is learnt on demand.
   static let demandLimit = Duration.seconds(5)
-  /// Time it waits for records that only make its log line better.
-  static let labelLimit = Duration.seconds(1)
+  /// Time it waits for records that only make its log line better: some round trips to the control plane, and little enough
+  /// for each connection to bear when that is away.
+  static let labelLimit = Duration.milliseconds(200)
   /// Time a connection waits for its pod's certificate.
   static let certificateLimit = Duration.seconds(10)
 
