@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import pathlib
+import platform
 import signal
 import statistics
 import subprocess
@@ -308,7 +309,8 @@ def main():
         print(verdicts(results))
         path = pathlib.Path(options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine.describe(None, {}), "sizes": results}, indent=1) + "\n")
+        here = {"cpu": machine.cpu(), "cores": len(os.sched_getaffinity(0)), "kernel": platform.release()}
+        path.write_text(json.dumps({"machine": here, "sizes": results}, indent=1) + "\n")
     if failure:
         sys.exit(f"bench-scale: {failure}")
 
