@@ -119,7 +119,7 @@ public final class DeltaClient {
           "response",
           metadata: [
             "type": "\(response.typeURL)", "resources": "\(response.resourceCount)",
-            "removed": "\(response.removed.count)", "bytes": "\(message.count)",
+            "removed": "\(response.removedCount)", "bytes": "\(message.count)",
           ])
         await gate.pass { await take(response) }
       }
@@ -132,7 +132,7 @@ public final class DeltaClient {
   // MARK: Responses
 
   private func take(_ response: DeltaResponse) async {
-    let isLarge = response.resourceCount + response.removed.count > Self.largeResponse
+    let isLarge = response.resourceCount + response.removedCount > Self.largeResponse
     var intake = DeltaIntake(response)
     var update = await owner.begin()
     var turnEnd = ContinuousClock.now + Self.turn

@@ -16,14 +16,15 @@ struct DeltaResponse {
   private(set) var typeURL = ""
   private(set) var nonce = ""
   private(set) var resourceCount = 0
-  /// Names of what is gone.
-  private(set) var removed: [String] = []
+  private(set) var removedCount = 0
   private var rest: MessageFields
+  private var restOfRemoved: MessageFields
 
-  /// Reads all but the resources. Throws where the bytes are no response.
+  /// Reads all but the resources and the names of what is gone. Throws where the bytes are no response.
   init(_ bytes: [UInt8]) throws(MessageFields.Malformed) {
     self.bytes = bytes
     rest = MessageFields(bytes)
+    restOfRemoved = rest
     var fields = MessageFields(bytes)
     while let (number, content) = try fields.next() {
       guard case .bytes(let range) = content else { continue }
@@ -31,7 +32,9 @@ struct DeltaResponse {
       case 2: resourceCount += 1
       case 4: typeURL = try Self.text(bytes, range)
       case 5: nonce = try Self.text(bytes, range)
-      case 6: removed.append(try Self.text(bytes, range))
+      case 6:
+        _ = try Self.text(bytes, range)
+        removedCount += 1
       default: continue
       }
     }
@@ -48,6 +51,14 @@ struct DeltaResponse {
     while let field = try? rest.next() {
       guard field.number == 2, case .bytes(let range) = field.content else { continue }
       do throws(MessageFields.Malformed) { return try resource(range) } catch { return Resource() }
+    }
+    return nil
+  }
+
+  /// The next name of what is gone; nil after the last.
+  mutating func nextRemoved() -> String? {
+    while let field = try? restOfRemoved.next() {
+      if field.number == 6, case .bytes(let range) = field.content { return bytes.text(range) }
     }
     return nil
   }

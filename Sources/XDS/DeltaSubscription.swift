@@ -78,7 +78,7 @@ struct DeltaSubscription: Sendable {
   mutating func take(_ intake: inout DeltaIntake, atMost limit: Int) -> [Action] {
     guard let type = intake.type else {
       let url = intake.response.typeURL
-      intake.reasons.append("\(url.prefix(256)): the type was not subscribed to")
+      intake.reject("\(url.prefix(256)): the type was not subscribed to")
       intake.isFinished = true
       return [.reportUnknownType(url)]
     }
@@ -86,7 +86,7 @@ struct DeltaSubscription: Sendable {
     var actions: [Action] = []
     for _ in 0..<limit {
       guard let resource = intake.response.next() else {
-        guard let name = intake.nextRemoved() else {
+        guard let name = intake.response.nextRemoved() else {
           intake.isFinished = true
           break
         }
@@ -102,7 +102,7 @@ struct DeltaSubscription: Sendable {
         if type == .authorization { standIns.remove(resource.name) }
       } catch {
         actions.append(.report(type, name: resource.name, error))
-        intake.reasons.append("\(resource.name.prefix(512)): \(error.summary)")
+        intake.reject("\(resource.name.prefix(512)): \(error.summary)")
         if type == .authorization, let change = standIn(for: resource.name, bytes) { changes.append(change) }
       }
       if type == .address, mode == .onDemand { settle(resource, &changes) }
@@ -159,20 +159,17 @@ struct DeltaSubscription: Sendable {
     var request = Request()
     request.typeURL = intake.response.typeURL
     request.responseNonce = intake.response.nonce
-    let reasons = intake.reasons
-    if !reasons.isEmpty {
-      let omitted = reasons.count - Self.mostReasons
+    if !intake.reasons.isEmpty {
+      let omitted = intake.rejectedCount - intake.reasons.count
       request.errorDetail.code = Self.invalidArgument
       request.errorDetail.message =
-        reasons.prefix(Self.mostReasons).joined(separator: "; ") + (omitted > 0 ? "; and \(omitted) more" : "")
+        intake.reasons.joined(separator: "; ") + (omitted > 0 ? "; and \(omitted) more" : "")
     }
     return request
   }
 
   /// google.rpc.Code.
   private static let invalidArgument: Int32 = 3
-  /// Reasons told at once.
-  private static let mostReasons = 100
 
   // MARK: On demand
 
@@ -231,20 +228,22 @@ struct DeltaIntake {
   fileprivate(set) var response: DeltaResponse
   let type: ResourceType?
   fileprivate(set) var isFinished = false
-  /// Why resources were refused.
-  fileprivate(set) var reasons: [String] = []
+  private(set) var rejectedCount = 0
+  /// Why resources were refused: the first ones.
+  private(set) var reasons: [String] = []
   /// Bytes of all resources' content so far.
   fileprivate(set) var contentBytes = 0
-  private var removals = 0
 
   init(_ response: DeltaResponse) {
     self.response = response
     type = ResourceType(rawValue: response.typeURL)
   }
 
-  fileprivate mutating func nextRemoved() -> String? {
-    guard removals < response.removed.count else { return nil }
-    removals += 1
-    return response.removed[removals - 1]
+  fileprivate mutating func reject(_ reason: String) {
+    rejectedCount += 1
+    if reasons.count < Self.mostReasons { reasons.append(reason) }
   }
+
+  /// Reasons told at once.
+  private static let mostReasons = 100
 }

@@ -16,7 +16,9 @@ struct DeltaResponseTests {
     message.resources[0].ttl.seconds = 7
     message.systemVersionInfo = "s"
     var read = try DeltaResponse(try bytes(message))
-    #expect(read.typeURL == message.typeURL && read.nonce == "n" && read.removed == ["x", "y"])
+    #expect(read.typeURL == message.typeURL && read.nonce == "n")
+    let removed = [read.nextRemoved(), read.nextRemoved(), read.nextRemoved()]
+    #expect(removed == ["x", "y", nil] && read.removedCount == 2)
     #expect(read.resourceCount == 2)
     let resources = [read.next(), read.next(), read.next(), read.next()]
     #expect(resources.map { $0?.name } == ["a", "b", nil, nil])
@@ -54,6 +56,9 @@ struct DeltaResponseTests {
       var count = 0
       while read.next() != nil { count += 1 }
       #expect(count == read.resourceCount)
+      count = 0
+      while read.nextRemoved() != nil { count += 1 }
+      #expect(count == read.removedCount)
     }
     for length in 0..<good.count { readAll(Array(good[..<length])) }
     for index in good.indices {

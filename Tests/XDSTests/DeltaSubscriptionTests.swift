@@ -53,6 +53,16 @@ struct DeltaSubscriptionTests {
     #expect(detail.code == 3)
   }
 
+  @Test("a hundred reasons are told at once, and how many more there are")
+  func manyRefused() throws {
+    var subscription = subscription()
+    let bad = (0..<150).map { resource("bad-\($0)", [0xff]) }
+    let actions = subscription.receive(.received(response(.address, bad)), portion: 40)
+    let message = try #require(actions.requests.first).errorDetail.message
+    #expect(message.hasPrefix("bad-0: ") && message.hasSuffix("; and 50 more") && !message.contains("bad-100:"))
+    #expect(actions.reports.count == 150, "each is logged")
+  }
+
   @Test("a reconnect names what is held with its version, and not what was refused or removed")
   func reconnect() throws {
     var subscription = subscription()
