@@ -3,6 +3,7 @@
 #ifndef AMBIENT_CLINUX_H
 #define AMBIENT_CLINUX_H
 
+#include <malloc.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
