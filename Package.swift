@@ -79,6 +79,9 @@ let package = Package(
 
     library("XDS", ["CLinux", "GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", deque, persistentMaps, protobuf, log]),
 
+    // The cluster.
+    library("Kubernetes", ["HTTP2", "JSON", "Linux", "TLS", "Vocabulary", "YAML"]),
+
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
@@ -95,7 +98,10 @@ let package = Package(
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
     library(
       "NodeAgent",
-      ["CLinux", "CNI", "HTTPServer", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+      [
+        "CLinux", "CNI", "HTTP2", "HTTPServer", "JSON", "Kubernetes", "Linux", "Redirection", "Telemetry", "Vocabulary",
+        "YAML", "ZDS", log,
+      ]),
     library(
       "Ztunnel",
       [
@@ -142,7 +148,13 @@ let package = Package(
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
     tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
-    tests(of: "NodeAgent", ["CLinux", "HTTPServer", "JSON", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+    .testTarget(
+      name: "KubernetesTests",
+      dependencies: ["COpenSSL", "HTTP2", "JSON", "Kubernetes", "Linux", "TLS", "TestSupport", "Vocabulary"],
+      swiftSettings: strict),
+    tests(
+      of: "NodeAgent",
+      ["CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
       [
@@ -156,6 +168,10 @@ let package = Package(
         "node-agent", "ztunnel",
       ],
       exclude: ["ControlPlane", "Systemd"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "KubernetesNodeTests",
+      dependencies: ["JSON", "Linux", "TestSupport", "Vocabulary", "node-agent", "ztunnel"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

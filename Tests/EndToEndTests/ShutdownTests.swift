@@ -4,7 +4,8 @@ import TestSupport
 import Testing
 import Vocabulary
 
-@Suite("Ztunnel told to end or to look again", .requires(.root, .command("ip"), .command("ss")), .timeLimit(.minutes(2)))
+@Suite(
+  "Ztunnel told to end or to look again", .requires(.root, .command("ip"), .command("ss")), .timeLimit(.minutes(2)))
 struct ShutdownTests {
   @Test("a second SIGTERM cuts what is open, says so, and ends in order", arguments: [SIGTERM, SIGINT])
   func twice(signal: CInt) async throws {
@@ -83,7 +84,9 @@ struct ShutdownTests {
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: directory) }
     let manager = try NotifySocket(path: directory + "/notify")
-    let environment = ["NOTIFY_SOCKET": manager.path, "FDSTORE": "7", "WATCHDOG_USEC": "6000000"]
+    let environment = [
+      "NOTIFY_SOCKET": manager.path, "FDSTORE": "7", "WATCHDOG_USEC": "6000000", "ISTIO_META_DNS_CAPTURE": "false",
+    ]
     try await MeshFixture.with { mesh in
       let first = try mesh.left.ztunnel
       #expect(first.waitForLine("connected to the node agent") != nil)

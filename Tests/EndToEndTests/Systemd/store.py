@@ -26,7 +26,7 @@ ExecStartPre=/bin/sleep 1.5
 ExecStart={ZTUNNEL}
 Environment=LOCAL_XDS_PATH={DIRECTORY}/mesh.yaml LOCAL_CA_PATH={DIRECTORY}/ca INPOD_UDS={AGENT_SOCKET}
 Environment=UNSTABLE_ENABLE_SOCKS5=true CONNECTION_TERMINATION_DEADLINE=1s ZTUNNEL_WORKER_THREADS=2
-Environment=AMBIENT_FAULTS=stall-worker FDSTORE=64
+Environment=AMBIENT_FAULTS=stall-worker FDSTORE=64 ISTIO_META_DNS_CAPTURE=false
 FileDescriptorStoreMax=64
 NotifyAccess=main
 WatchdogSec=4
