@@ -110,7 +110,7 @@ struct DeltaSubscriptionTests {
     }
   }
 
-  @Test("what is no response makes no mesh of a part of what was retained")
+  @Test("what was retained and is no response is refused")
   func malformed() throws {
     var subscription = DeltaSubscription(node: NodeDescription(environment: [:]), retains: true)
     var update = MeshUpdate(of: MeshSnapshot(settings: MeshSettings()))
