@@ -4,10 +4,10 @@
 RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
-.PHONY: help build release peers test disturb demo bench format lint protos dependencies clean fuzz image install uninstall deb
+.PHONY: help build release peers test disturb demo bench format lint protos dependencies clean fuzz image install uninstall deb bench-scale
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
 	  awk -F'|' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 dependencies: ## install the Debian packages that are missing
@@ -52,6 +52,9 @@ demo: dependencies ## run two nodes and three pods on this machine and show what
 
 bench: dependencies ## compare throughput and latency with direct connections and with Envoy
 	@scripts/bench
+
+bench-scale: dependencies ## measure what a mesh of up to 100,000 workloads costs (QUICK=1: two sizes)
+	@scripts/bench-scale
 
 format: ## format the sources
 	swift format format --in-place --parallel --recursive $(SOURCES)

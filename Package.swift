@@ -77,7 +77,7 @@ let package = Package(
     // The control plane.
     library("GRPC", ["CLinux", "HTTP2", "Linux", "TLS", "Vocabulary", deque]),
 
-    library("XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
+    library("XDS", ["CLinux", "GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", deque, persistentMaps, protobuf, log]),
 
     // The cluster.
     library("Kubernetes", ["HTTP2", "JSON", "Linux", "TLS", "Vocabulary", "YAML"]),

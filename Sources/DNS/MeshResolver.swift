@@ -50,6 +50,27 @@ public struct MeshResolver: Equatable, Sendable {
     return .answer(answer, .success)
   }
 
+  /// What the control plane has to be asked for before ``resolve(_:for:in:using:)`` can know better, where the mesh is
+  /// learnt on demand: Kubernetes services by the namespace in their names, other hosts in the client's own namespace.
+  public func unsettledKeys(for question: Question, client: Workload, in mesh: MeshSnapshot) -> [MeshKey] {
+    guard mesh.settings.isOnDemand, question.addressFamily != nil, let hostname = question.name.hostname else {
+      return []
+    }
+    let suffix = ".svc.\(clusterDomain)"
+    var keys: [MeshKey] = []
+    for alias in NameExpansion(namespace: client.namespace, clusterDomain: clusterDomain).aliases(of: hostname) {
+      let name = alias.hostname
+      if name.hasSuffix(suffix) {
+        let labels = name.dropLast(suffix.count).split(separator: ".", omittingEmptySubsequences: false)
+        guard labels.count == 2, !labels[0].isEmpty, !labels[1].isEmpty else { continue }
+        keys.append(.service(NamespacedHostname(namespace: String(labels[1]), hostname: name)))
+      } else if name.contains("."), !name.hasSuffix(".svc") {
+        keys.append(.service(NamespacedHostname(namespace: client.namespace, hostname: name)))
+      }
+    }
+    return keys.filter { !mesh.isSettled($0) }
+  }
+
   // MARK: The service
 
   private struct Hit {

@@ -41,6 +41,14 @@ extension EventLoop {
     }
   }
 
+  /// Suspends the calling task of this loop until the loop has looked at its sockets, timers and other tasks. Unlike
+  /// `Task.yield()` it involves no other thread.
+  public func letOthersRun() async {
+    await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+      afterEvents { continuation.resume() }
+    }
+  }
+
   private func ready(_ raw: CInt, for events: ReadyEvents, until deadline: ContinuousClock.Instant?)
     async throws(WaitError)
   {

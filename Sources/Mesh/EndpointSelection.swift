@@ -1,8 +1,6 @@
 import Vocabulary
 
 /// Chooses one endpoint of a service for a source (services.md §3 and §4).
-///
-/// The endpoints are walked twice and copied never: once for the best rank and its total weight, once for the winner.
 struct EndpointSelection {
   /// What the endpoint is wanted for.
   enum Purpose {
@@ -36,62 +34,98 @@ struct EndpointSelection {
     self.excluded = excluded
     target = service.record.ports[port]
     acceptsUnhealthy = service.record.loadBalancing?.healthPolicy == .allowAll
-    balancing = service.record.loadBalancing?.mode == .standard ? nil : service.record.loadBalancing
+    balancing = service.record.loadBalancing
   }
 
-  func pick(
-    from endpoints: some Sequence<Endpoint>, using random: inout some RandomNumberGenerator
-  ) -> Winner? {
-    var best = 0
-    var total: UInt64 = 0
-    var candidates = 0
-    for endpoint in endpoints {
-      guard let (weight, rank, _) = consider(endpoint) else { continue }
-      if rank > best || candidates == 0 {
-        (best, total, candidates) = (rank, 0, 0)
-      }
-      if rank == best {
-        total += weight
-        candidates += 1
-      }
-    }
-    guard total > 0 else { return nil }
-    var ticket = UInt64.random(in: 0..<total, using: &random)
-    for endpoint in endpoints {
-      guard let (weight, rank, port) = consider(endpoint), rank == best else { continue }
-      if ticket < weight { return Winner(workload: endpoint.workload, port: port, candidates: candidates) }
-      ticket -= weight
+  func pick(from endpoints: ServiceEndpoints, using random: inout some RandomNumberGenerator) -> Winner? {
+    guard let tiers = endpoints.tiers(for: source) else { return pickRanked(endpoints, using: &random) }
+    for tier in tiers {
+      let pools = usable(of: tier)
+      if !pools.isEmpty { return pick(among: pools, using: &random) }
     }
     return nil
   }
 
-  /// Nil when the endpoint cannot be chosen.
-  private func consider(_ endpoint: Endpoint) -> (weight: UInt64, rank: Int, port: UInt16)? {
-    let workload = endpoint.workload
-    guard workload.record.capacity > 0, acceptsUnhealthy || workload.record.health == .healthy, isReachable(workload),
-      let port = targetPort(of: endpoint), excluded.isEmpty || !excluded.contains(workload.record.uid)
-    else { return nil }
-    guard let balancing else { return (UInt64(workload.record.capacity), 0, port) }
-    let (rank, matchesAll) = balancing.rank(of: workload, for: source)
-    guard balancing.mode != .strict || matchesAll else { return nil }
-    return (UInt64(workload.record.capacity), rank, port)
+  /// Endpoints of equal rank and the port they are reached at.
+  private typealias Candidates = (pool: EndpointPool, port: UInt16)
+
+  private func pick(among candidates: [Candidates], using random: inout some RandomNumberGenerator) -> Winner? {
+    let total = candidates.reduce(UInt64(0)) { $0 + $1.pool.weight }
+    guard total > 0 else { return nil }
+    var ticket = UInt64.random(in: 0..<total, using: &random)
+    for (pool, port) in candidates {
+      if ticket < pool.weight {
+        guard let endpoint = pool.endpoint(at: ticket) else { return nil }
+        let count = candidates.reduce(0) { $0 + $1.pool.count }
+        return Winner(workload: endpoint.workload, port: port, candidates: count)
+      }
+      ticket -= pool.weight
+    }
+    return nil
   }
 
-  private func isReachable(_ workload: Workload) -> Bool {
-    !workload.record.addresses.isEmpty || !workload.record.hostname.isEmpty
-      || (workload.record.network != source.record.network && workload.record.networkGateway != nil)
+  private func usable(of tier: EndpointTier) -> [Candidates] {
+    var usable: [Candidates] = []
+    tier.forEachPool { traits, pool in
+      guard isUsable(traits), let port = targetPort(traits) else { return }
+      var pool = pool
+      // After a failure only; a copy of the way to each, and the snapshot keeps its own.
+      for uid in excluded { pool.remove(uid: uid) }
+      if !pool.isEmpty { usable.append((pool, port)) }
+    }
+    return usable
   }
 
-  private func targetPort(of endpoint: Endpoint) -> UInt16? {
-    let own = endpoint.ports.isEmpty ? nil : endpoint.ports[port].flatMap { $0 == 0 ? nil : $0 }
-    let tunnel = endpoint.workload.record.applicationTunnel
+  /// Chooses among the best of a few, each looked at.
+  private func pickRanked(_ endpoints: ServiceEndpoints, using random: inout some RandomNumberGenerator) -> Winner? {
+    guard let balancing else { return nil }
+    var best = -1
+    var near: [(workload: Workload, port: UInt16)] = []
+    var total: UInt64 = 0
+    endpoints.all.forEachPool { traits, pool in
+      guard isUsable(traits), let port = targetPort(traits) else { return }
+      pool.forEach { endpoint in
+        let workload = endpoint.workload
+        let (rank, matchesAll) = balancing.rank(of: workload, for: source)
+        guard rank >= best, balancing.mode != .strict || matchesAll, !excluded.contains(workload.record.uid) else {
+          return
+        }
+        if rank > best {
+          (best, total) = (rank, 0)
+          near.removeAll(keepingCapacity: true)
+        }
+        near.append((workload, port))
+        total += UInt64(workload.record.capacity)
+      }
+    }
+    guard total > 0 else { return nil }
+    var ticket = UInt64.random(in: 0..<total, using: &random)
+    for (workload, port) in near {
+      let capacity = UInt64(workload.record.capacity)
+      if ticket < capacity { return Winner(workload: workload, port: port, candidates: near.count) }
+      ticket -= capacity
+    }
+    return nil
+  }
+
+  private func isUsable(_ traits: EndpointTraits) -> Bool {
+    guard traits.hasCapacity, acceptsUnhealthy || traits.isHealthy else { return false }
+    return switch traits.reach {
+    case .everywhere: true
+    case .fromOutside(let network): network != source.record.network
+    case .nowhere: false
+    }
+  }
+
+  private func targetPort(_ traits: EndpointTraits) -> UInt16? {
+    let own = traits.ports[port].flatMap { $0 == 0 ? nil : $0 }
     guard let target else {
-      guard purpose == .waypoint, let tunnel else { return nil }
-      return own ?? (tunnel.port == nil ? nil : port)
+      guard purpose == .waypoint, traits.tunnel != .none else { return nil }
+      return own ?? (traits.tunnel == .withPort ? port : nil)
     }
     if let own { return own }
     if target != 0 { return target }
     // A named port the endpoint does not carry.
-    return purpose == .waypoint && tunnel?.port != nil ? port : nil
+    return purpose == .waypoint && traits.tunnel == .withPort ? port : nil
   }
 }

@@ -19,11 +19,11 @@ extension MeshSnapshot {
     }
   }
 
-  /// True when the gateway that `reference` names has an endpoint for which `isCaller` holds.
-  func gateway(_ reference: GatewayReference, clientNamespace: String?, contains isCaller: (Workload) -> Bool) -> Bool {
+  /// True when `workload` is the gateway that `reference` names, or an endpoint of it.
+  func gateway(_ reference: GatewayReference, clientNamespace: String?, is workload: Workload) -> Bool {
     switch target(of: reference, clientNamespace: clientNamespace) {
-    case .service(let service): endpoints[service.key]?.values.contains { isCaller($0.workload) } ?? false
-    case .workload(let workload): isCaller(workload)
+    case .service(let service): workload.services[service.key] != nil
+    case .workload(let gateway): gateway.uid == workload.uid
     case nil: false
     }
   }

@@ -22,12 +22,14 @@ public struct LoadBalancing: Hashable, Sendable {
     case onlyHealthy, allowAll
   }
 
-  public var preferences: [Scope]
+  /// Each scope once: to prefer it a second time says nothing.
+  public private(set) var preferences: [Scope]
   public var mode: Mode
   public var healthPolicy: HealthPolicy
 
   public init(preferences: [Scope] = [], mode: Mode = .standard, healthPolicy: HealthPolicy = .onlyHealthy) {
-    self.preferences = preferences
+    var seen: Set<Scope> = []
+    self.preferences = preferences.filter { seen.insert($0).inserted }
     self.mode = mode
     self.healthPolicy = healthPolicy
   }
@@ -52,14 +54,17 @@ public struct LoadBalancing: Hashable, Sendable {
 }
 
 extension LoadBalancing.Scope {
-  func isShared(by source: Workload, and candidate: Workload) -> Bool {
+  func isShared(by source: Workload, and candidate: Workload) -> Bool { value(of: source) == value(of: candidate) }
+
+  /// What a workload has to have in common with another.
+  func value(of workload: Workload) -> String {
     switch self {
-    case .region: source.record.locality.region == candidate.record.locality.region
-    case .zone: source.record.locality.zone == candidate.record.locality.zone
-    case .subzone: source.record.locality.subzone == candidate.record.locality.subzone
-    case .node: source.record.node == candidate.record.node
-    case .cluster: source.record.clusterID == candidate.record.clusterID
-    case .network: source.record.network == candidate.record.network
+    case .region: workload.record.locality.region
+    case .zone: workload.record.locality.zone
+    case .subzone: workload.record.locality.subzone
+    case .node: workload.record.node
+    case .cluster: workload.record.clusterID
+    case .network: workload.record.network
     }
   }
 }

@@ -11,6 +11,11 @@ public enum MeshChange: Hashable, Sendable {
   case removePolicy(key: String)
   /// A name the control plane removed, whichever kind it was of (services.md §2).
   case removeAddress(name: String)
+  /// The control plane was asked for it and has answered, be it that there is none. Of use where the mesh is learnt on
+  /// demand.
+  case settle(MeshKey)
+  /// The control plane is no longer asked for it.
+  case unsettle(MeshKey)
 }
 
 /// What an update changed, so that connections and certificates can be looked at again.
@@ -26,6 +31,8 @@ public struct MeshDelta: Equatable, Sendable {
   public internal(set) var addedLocalIdentities: Set<SPIFFEIdentity> = []
   /// Identities that no local workload has any more: their certificates can be forgotten.
   public internal(set) var removedLocalIdentities: Set<SPIFFEIdentity> = []
+  /// What is known to be there or not to be there is different.
+  public internal(set) var areKeysChanged = false
   /// Removals that named nothing known.
   public internal(set) var unknownRemovals: [String] = []
 
@@ -38,7 +45,7 @@ public struct MeshDelta: Equatable, Sendable {
 
   public var isEmpty: Bool {
     changedWorkloads.isEmpty && removedWorkloads.isEmpty && changedServices.isEmpty && removedServices.isEmpty
-      && changedPolicies.isEmpty
+      && changedPolicies.isEmpty && !areKeysChanged
   }
 
   /// True when an inbound connection to the workload must be evaluated again, with the workload as it is now:

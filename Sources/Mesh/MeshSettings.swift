@@ -9,14 +9,18 @@ public struct MeshSettings: Hashable, Sendable {
   /// Env `LOCALHOST_APP_TUNNEL`: PROXY application tunnels are reached over loopback (services.md §9).
   public var reachesApplicationTunnelsOverLoopback: Bool
 
+  /// Env `XDS_ON_DEMAND`: what is not known may still be there, and has to be asked for.
+  public var isOnDemand: Bool
+
   public init(
     network: String = "", localNode: String? = nil, isSOCKS5Enabled: Bool = false,
-    reachesApplicationTunnelsOverLoopback: Bool = true
+    reachesApplicationTunnelsOverLoopback: Bool = true, isOnDemand: Bool = false
   ) {
     self.network = network
     self.localNode = localNode
     self.isSOCKS5Enabled = isSOCKS5Enabled
     self.reachesApplicationTunnelsOverLoopback = reachesApplicationTunnelsOverLoopback
+    self.isOnDemand = isOnDemand
   }
 
   /// The port HBONE is spoken on, always, whatever the workload (hbone.md §1).

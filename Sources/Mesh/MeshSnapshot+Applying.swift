@@ -7,14 +7,12 @@ extension MeshSnapshot {
   /// Endpoints follow from workloads alone, so the order of workloads and services does not matter (services.md §2).
   /// An upsert equal to what is known changes nothing.
   public func applying(_ changes: some Sequence<MeshChange>) -> (snapshot: MeshSnapshot, delta: MeshDelta) {
-    var next = self
-    var delta = MeshDelta()
-    for change in changes { next.apply(change, &delta) }
-    delta.settleIdentities(before: localIdentities, after: next.localIdentities)
-    return (next, delta)
+    var update = MeshUpdate(of: self)
+    update.apply(changes)
+    return (update.snapshot, update.delta)
   }
 
-  private mutating func apply(_ change: MeshChange, _ delta: inout MeshDelta) {
+  mutating func apply(_ change: MeshChange, _ delta: inout MeshDelta) {
     switch change {
     case .upsertWorkload(let record): upsert(record, &delta)
     case .upsertService(let record): upsert(record, &delta)
@@ -34,6 +32,8 @@ extension MeshSnapshot {
       if removeWorkload(name, &delta) { return }
       if let key = NamespacedHostname(name), removeService(key, &delta) { return }
       delta.unknownRemovals.append(name)
+    case .settle(let key): delta.areKeysChanged = answeredKeys.insert(key).inserted || delta.areKeysChanged
+    case .unsettle(let key): delta.areKeysChanged = answeredKeys.remove(key) != nil || delta.areKeysChanged
     }
   }
 
@@ -46,7 +46,7 @@ extension MeshSnapshot {
       if old.record == record { return }
       unindex(old, &delta)
     }
-    index(Workload(record), &delta)
+    index(Workload(record, isLocal: isLocal(record)), &delta)
     delta.removedWorkloads.remove(record.uid)
     delta.changedWorkloads.insert(record.uid)
   }
@@ -64,17 +64,21 @@ extension MeshSnapshot {
     workloads[workload.uid] = workload
     if workload.networkMode == .standard {
       for ip in Set(workload.addresses) {
-        workloadsByAddress[NetworkAddress(network: workload.network, ip: ip), default: []].insertByRank(workload)
+        workloadsByAddress[NetworkAddress(network: workload.network, ip: ip), default: ShortList()].insertByRank(
+          workload)
       }
     }
-    if !workload.hostname.isEmpty { workloadsByHostname[hostname(of: workload), default: []].insertByRank(workload) }
-    if isLocal(workload) {
-      localWorkloads[localName(of: workload), default: []].insertByRank(workload)
+    if !workload.hostname.isEmpty {
+      workloadsByHostname[hostname(of: workload), default: ShortList()].insertByRank(workload)
+    }
+    if isLocal(workload.record) {
+      localWorkloads[localName(of: workload), default: ShortList()].insertByRank(workload)
       localIdentities[workload.identity, default: 0] += 1
       delta.touchedIdentities.insert(workload.identity)
     }
     for (key, ports) in workload.services {
-      endpoints[key, default: [:]][workload.uid] = Endpoint(workload: workload, ports: ports)
+      endpoints[key, default: ServiceEndpoints(balancing: services[key]?.loadBalancing)]
+        .insert(Endpoint(workload: workload, ports: ports))
     }
   }
 
@@ -85,19 +89,19 @@ extension MeshSnapshot {
       }
     }
     if !workload.hostname.isEmpty { workloadsByHostname.removeWorkload(workload, at: hostname(of: workload)) }
-    if isLocal(workload) {
+    if isLocal(workload.record) {
       localWorkloads.removeWorkload(workload, at: localName(of: workload))
       let remaining = (localIdentities[workload.identity] ?? 0) - 1
       localIdentities[workload.identity] = remaining > 0 ? remaining : nil
       delta.touchedIdentities.insert(workload.identity)
     }
-    for key in workload.services.keys {
-      endpoints[key]?[workload.uid] = nil
+    for (key, ports) in workload.services {
+      endpoints[key]?.remove(Endpoint(workload: workload, ports: ports))
       if endpoints[key]?.isEmpty == true { endpoints[key] = nil }
     }
   }
 
-  private func isLocal(_ workload: Workload) -> Bool {
+  private func isLocal(_ workload: Workload.Record) -> Bool {
     settings.localNode == nil || settings.localNode == workload.node
   }
 
@@ -117,6 +121,7 @@ extension MeshSnapshot {
       unindex(old)
     }
     index(Service(record))
+    endpoints[record.key]?.balance(as: record.loadBalancing)
     delta.removedServices.remove(record.key)
     delta.changedServices.insert(record.key)
   }
@@ -124,6 +129,7 @@ extension MeshSnapshot {
   private mutating func removeService(_ key: NamespacedHostname, _ delta: inout MeshDelta) -> Bool {
     guard let old = services[key] else { return false }
     unindex(old)
+    endpoints[key]?.balance(as: nil)
     services[key] = nil
     delta.changedServices.remove(key)
     delta.removedServices.insert(key)
@@ -132,8 +138,8 @@ extension MeshSnapshot {
 
   private mutating func index(_ service: Service) {
     services[service.key] = service
-    servicesByHostname[service.hostname, default: []].insertService(service)
-    for address in Set(service.addresses) { servicesByAddress[address, default: []].insertService(service) }
+    servicesByHostname[service.hostname, default: ShortList()].insertService(service)
+    for address in Set(service.addresses) { servicesByAddress[address, default: ShortList()].insertService(service) }
     for range in Set(service.prefixes) {
       servicesByPrefix[range.network, default: PrefixTable()].insert(service, at: range.prefix)
     }
@@ -150,7 +156,7 @@ extension MeshSnapshot {
 }
 
 extension MeshDelta {
-  fileprivate mutating func settleIdentities(
+  mutating func settleIdentities(
     before: TreeDictionary<SPIFFEIdentity, Int>, after: TreeDictionary<SPIFFEIdentity, Int>
   ) {
     addedLocalIdentities = touchedIdentities.filter { before[$0] == nil && after[$0] != nil }
@@ -159,7 +165,7 @@ extension MeshDelta {
   }
 }
 
-extension [Workload] {
+extension ShortList<Workload> {
   /// Best rank first, and the latest first among equals.
   fileprivate mutating func insertByRank(_ workload: Workload) {
     let index = firstIndex { $0.addressRank <= workload.addressRank } ?? endIndex
@@ -167,7 +173,7 @@ extension [Workload] {
   }
 }
 
-extension TreeDictionary where Value == [Workload] {
+extension TreeDictionary where Value == ShortList<Workload> {
   fileprivate mutating func removeWorkload(_ workload: Workload, at key: Key) {
     guard var entry = self[key] else { return }
     entry.removeAll { $0.uid == workload.uid }
@@ -175,7 +181,7 @@ extension TreeDictionary where Value == [Workload] {
   }
 }
 
-extension TreeDictionary where Value == [Service] {
+extension TreeDictionary where Value == ShortList<Service> {
   fileprivate mutating func removeService(_ service: NamespacedHostname, at key: Key) {
     guard var entry = self[key] else { return }
     entry.removeAll { $0.key == service }

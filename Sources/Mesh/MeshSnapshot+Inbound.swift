@@ -36,16 +36,17 @@ extension MeshSnapshot {
   private func accepts(_ ip: IPAddress, for local: Workload, connectionIP: IPAddress) -> Bool {
     if ip == connectionIP || local.applicationTunnel != nil { return true }
     let address = NetworkAddress(network: settings.network, ip: ip)
-    let isLocal = { (candidate: Workload) in
-      candidate.uid == local.uid || (candidate.network == local.network && candidate.addresses.contains(connectionIP))
+    let owners = workloads(at: NetworkAddress(network: local.network, ip: connectionIP)) + [local]
+    let isLocal = { (waypoint: GatewayReference) in
+      owners.contains { gateway(waypoint, clientNamespace: nil, is: $0) }
     }
     if let workload = workload(at: address) {
       guard let waypoint = workload.waypoint else { return false }
-      return gateway(waypoint, clientNamespace: nil, contains: isLocal)
+      return isLocal(waypoint)
     }
     guard let service = service(at: address, clientNamespace: nil) else { return false }
     let waypoints = [service.waypoint].compactMap { $0 } + service.weightedWaypoints.map(\.waypoint)
-    return waypoints.contains { gateway($0, clientNamespace: nil, contains: isLocal) }
+    return waypoints.contains(where: isLocal)
   }
 
   private func deliver(

@@ -20,6 +20,20 @@ extension MeshSnapshot {
     return router.decide()
   }
 
+  /// The same decision where the mesh is learnt on demand: it stands if `unsettled` is empty, else these have to be asked
+  /// for first. `settled` is what it rests on.
+  public func routeOnDemand(
+    from source: Workload, sourceIP: IPAddress, to destination: SocketAddress, excluding: Set<String> = [],
+    using random: inout some RandomNumberGenerator
+  ) -> (decision: OutboundDecision, settled: [MeshKey], unsettled: [MeshKey]) {
+    var router = OutboundRouter(
+      snapshot: self, source: source, sourceIP: sourceIP.canonical, destination: destination.canonical,
+      excluded: excluding, random: random, trace: KeyTrace())
+    let decision = router.decide()
+    random = router.random
+    return (decision, router.trace.settled, router.trace.unsettled)
+  }
+
   /// The same decision with every step that led to it, for `ztunnel explain`.
   public func explainRoute(
     from source: Workload, sourceIP: IPAddress, to destination: SocketAddress, excluding: Set<String> = [],

@@ -11,25 +11,27 @@ public struct MeshSnapshot: Sendable {
   /// By uid.
   var workloads: TreeDictionary<String, Workload> = [:]
   /// Candidates of one address, best first.
-  var workloadsByAddress: TreeDictionary<NetworkAddress, [Workload]> = [:]
-  var workloadsByHostname: TreeDictionary<NamespacedHostname, [Workload]> = [:]
+  var workloadsByAddress: TreeDictionary<NetworkAddress, ShortList<Workload>> = [:]
+  var workloadsByHostname: TreeDictionary<NamespacedHostname, ShortList<Workload>> = [:]
   /// Workloads of this node, best first.
-  var localWorkloads: TreeDictionary<LocalName, [Workload]> = [:]
+  var localWorkloads: TreeDictionary<LocalName, ShortList<Workload>> = [:]
   /// How many local workloads have an identity.
   var localIdentities: TreeDictionary<SPIFFEIdentity, Int> = [:]
 
   var services: TreeDictionary<NamespacedHostname, Service> = [:]
   /// Ordered by key.
-  var servicesByHostname: TreeDictionary<String, [Service]> = [:]
+  var servicesByHostname: TreeDictionary<String, ShortList<Service>> = [:]
   /// Ordered by key.
-  var servicesByAddress: TreeDictionary<NetworkAddress, [Service]> = [:]
+  var servicesByAddress: TreeDictionary<NetworkAddress, ShortList<Service>> = [:]
   /// By network.
   var servicesByPrefix: TreeDictionary<String, PrefixTable> = [:]
   /// All endpoints by service and uid, healthy or not, and whether the service itself is known yet or not: what may
   /// be chosen is decided when choosing, so that no order of updates can lose an endpoint.
-  var endpoints: TreeDictionary<NamespacedHostname, TreeDictionary<String, Endpoint>> = [:]
+  var endpoints: TreeDictionary<NamespacedHostname, ServiceEndpoints> = [:]
 
   var policies = PolicyStore()
+  /// What the control plane has answered about, where the mesh is learnt on demand.
+  var answeredKeys: TreeSet<MeshKey> = []
 
   /// How a pod is known to the agent of its node.
   struct LocalName: Hashable, Sendable {
@@ -62,6 +64,9 @@ extension MeshSnapshot {
   /// to arrive among equals (services.md §1.1). Host-network workloads are not found this way.
   public func workload(at address: NetworkAddress) -> Workload? { workloadsByAddress[address]?.first }
 
+  /// All workloads at an address, best first.
+  func workloads(at address: NetworkAddress) -> [Workload] { workloadsByAddress[address].map(Array.init) ?? [] }
+
   /// The pod of this node with exactly this name, namespace and service account (datapath.md §3).
   public func localWorkload(namespace: String, name: String, serviceAccount: String) -> Workload? {
     localWorkloads[LocalName(namespace: namespace, name: name, serviceAccount: serviceAccount)]?.first
@@ -78,7 +83,7 @@ extension MeshSnapshot {
   }
 
   /// All services with a host name, at most one for each namespace, ordered by key.
-  public func services(hostname: String) -> [Service] { servicesByHostname[hostname] ?? [] }
+  public func services(hostname: String) -> [Service] { servicesByHostname[hostname].map(Array.init) ?? [] }
 
   /// The best service with a virtual address, exact addresses before ranges (services.md §1.1).
   public func service(at address: NetworkAddress, clientNamespace: String?) -> Service? {
@@ -88,7 +93,9 @@ extension MeshSnapshot {
 
   /// The endpoints of a service that its health policy allows.
   public func endpoints(of service: Service) -> [Endpoint] {
-    endpoints[service.key]?.values.filter { $0.isAllowed(by: service) } ?? []
+    var allowed: [Endpoint] = []
+    endpoints[service.key]?.forEach { if $0.isAllowed(by: service) { allowed.append($0) } }
+    return allowed
   }
 
   public func policy(key: String) -> AuthorizationPolicy? { policies[key] }

@@ -53,6 +53,7 @@ struct OutboundRouter<Trace: RouteTrace, Random: RandomNumberGenerator> {
   private mutating func addressedService() -> Service? {
     let address = NetworkAddress(network: snapshot.settings.network, ip: destination.ip)
     let destination = destination
+    trace.lookedUp(.address(address), in: snapshot)
     if let workload = snapshot.workload(at: address) {
       trace.note(.addressedWorkload(uid: workload.uid, destination))
       return nil
@@ -88,6 +89,7 @@ struct OutboundRouter<Trace: RouteTrace, Random: RandomNumberGenerator> {
     _ network: String, _ target: SocketAddress, purpose: EndpointSelection.Purpose
   ) -> UpstreamLookup {
     let address = NetworkAddress(network: network, ip: target.ip)
+    trace.lookedUp(.address(address), in: snapshot)
     if let service = snapshot.service(at: address, clientNamespace: source.namespace) {
       guard !service.isPassthrough else {
         trace.note(.passthroughService(service.key))
@@ -105,8 +107,8 @@ struct OutboundRouter<Trace: RouteTrace, Random: RandomNumberGenerator> {
   ) -> Upstream? {
     let selection = EndpointSelection(
       service: service, port: port, purpose: purpose, source: source, excluded: excluded)
-    let endpoints = snapshot.endpoints[service.key] ?? [:]
-    guard let winner = selection.pick(from: endpoints.values, using: &random) else {
+    let endpoints = snapshot.endpoints[service.key] ?? ServiceEndpoints(balancing: nil)
+    guard let winner = selection.pick(from: endpoints, using: &random) else {
       trace.note(.nothingToPick(service.key, port: port, endpoints: endpoints.count))
       return nil
     }
@@ -145,8 +147,10 @@ struct OutboundRouter<Trace: RouteTrace, Random: RandomNumberGenerator> {
   }
 
   private func isCaller(_ waypoint: GatewayReference) -> Bool {
-    snapshot.gateway(waypoint, clientNamespace: source.namespace) {
+    let callers = snapshot.workloads(at: NetworkAddress(network: source.network, ip: sourceIP)) + [source]
+    return callers.contains {
       $0.identity == source.identity && $0.addresses.contains(sourceIP)
+        && snapshot.gateway(waypoint, clientNamespace: source.namespace, is: $0)
     }
   }
 
@@ -191,6 +195,7 @@ struct OutboundRouter<Trace: RouteTrace, Random: RandomNumberGenerator> {
   private mutating func resolve(
     _ reference: GatewayReference, purpose: EndpointSelection.Purpose
   ) -> Upstream? {
+    trace.lookedUp(reference.key, in: snapshot)
     switch snapshot.target(of: reference, clientNamespace: source.namespace) {
     case .service(let service):
       // A passthrough service found by its address says to leave the traffic alone, which is no gateway.

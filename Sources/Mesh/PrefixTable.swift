@@ -9,7 +9,7 @@ struct PrefixTable: Sendable, Equatable {
     var bits: Int
   }
 
-  private var services: TreeDictionary<IPPrefix, [Service]> = [:]
+  private var services: TreeDictionary<IPPrefix, ShortList<Service>> = [:]
   /// How many ranges there are of each length.
   private var lengths: TreeDictionary<Length, Int> = [:]
   /// Lengths in use, longest first.
@@ -18,7 +18,7 @@ struct PrefixTable: Sendable, Equatable {
   var isEmpty: Bool { services.isEmpty }
 
   mutating func insert(_ service: Service, at prefix: IPPrefix) {
-    var entry = services[prefix] ?? []
+    var entry = services[prefix] ?? ShortList()
     if entry.isEmpty {
       let length = Length(family: prefix.address.family, bits: prefix.length)
       lengths[length, default: 0] += 1
@@ -46,6 +46,13 @@ struct PrefixTable: Sendable, Equatable {
     ordered = lengths.keys.sorted { $0.bits > $1.bits }
   }
 
+  /// All services whose range `ip` is in.
+  func services(for ip: IPAddress) -> [Service] {
+    ordered.flatMap { length in
+      length.family == ip.family ? IPPrefix(ip, length: length.bits).flatMap { services[$0].map(Array.init) } ?? [] : []
+    }
+  }
+
   /// The best visible service for `ip`: one of the client's namespace first, then the longest prefix, then a
   /// canonical one (services.md §1.1).
   func best(for ip: IPAddress, clientNamespace: String?) -> Service? {
@@ -64,7 +71,7 @@ struct PrefixTable: Sendable, Equatable {
   }
 }
 
-extension [Service] {
+extension ShortList<Service> {
   /// Keeps the list ordered by key, so that which of several candidates is "the first" never depends on the order in
   /// which they arrived.
   mutating func insertService(_ service: Service) {

@@ -39,11 +39,30 @@ public enum RouteStep: Equatable, Sendable, CustomStringConvertible {
 /// listens.
 protocol RouteTrace {
   mutating func note(_ step: @autoclosure () -> RouteStep)
+  /// The decision depends on what is under `key` in `snapshot`.
+  mutating func lookedUp(_ key: @autoclosure () -> MeshKey, in snapshot: MeshSnapshot)
 }
 
-struct NoTrace: RouteTrace {
+extension RouteTrace {
   @inline(__always)
   mutating func note(_ step: @autoclosure () -> RouteStep) {}
+  @inline(__always)
+  mutating func lookedUp(_ key: @autoclosure () -> MeshKey, in snapshot: MeshSnapshot) {}
+}
+
+struct NoTrace: RouteTrace {}
+
+/// Collects what a decision depends on.
+struct KeyTrace: RouteTrace {
+  /// What it found or found to be missing.
+  var settled: [MeshKey] = []
+  /// What nobody has asked for yet.
+  var unsettled: [MeshKey] = []
+
+  mutating func lookedUp(_ key: @autoclosure () -> MeshKey, in snapshot: MeshSnapshot) {
+    let key = key()
+    if snapshot.isSettled(key) { settled.append(key) } else { unsettled.append(key) }
+  }
 }
 
 struct StepTrace: RouteTrace {

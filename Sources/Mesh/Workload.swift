@@ -7,20 +7,26 @@ import Vocabulary
 @dynamicMemberLookup
 public final class Workload: Sendable {
   public let record: Record
-  /// The identity the workload's certificate carries.
-  public let identity: SPIFFEIdentity
-  /// Text of the `baggage` header that describes this workload (hbone.md §4.1).
-  public let baggage: String
+  /// Kept where the workload opens connections itself; built when it is asked for elsewhere.
+  private let keptBaggage: String?
   /// Order among workloads that share an address: pods with a tunnel, pods, tunnels, the rest (services.md §1.1).
-  let addressRank: Int
+  let addressRank: UInt8
 
-  public init(_ record: Record) {
+  /// `isLocal` is true for workloads of this node, whose connections need their baggage.
+  public init(_ record: Record, isLocal: Bool = true) {
     self.record = record
-    identity = SPIFFEIdentity(
-      trustDomain: record.trustDomain, namespace: record.namespace, serviceAccount: record.serviceAccount)
-    baggage = Baggage(record).text
+    keptBaggage = isLocal ? Baggage(record).text : nil
     addressRank = (record.isPod ? 2 : 0) + (record.tunnelProtocol == .hbone ? 1 : 0)
   }
+
+  /// The identity the workload's certificate carries.
+  public var identity: SPIFFEIdentity {
+    SPIFFEIdentity(
+      trustDomain: record.trustDomain, namespace: record.namespace, serviceAccount: record.serviceAccount)
+  }
+
+  /// Text of the `baggage` header that describes this workload (hbone.md §4.1).
+  public var baggage: String { keptBaggage ?? Baggage(record).text }
 
   // Always inlined, so that a key path the compiler knows becomes a plain load.
   @inlinable @inline(__always)
@@ -86,57 +92,6 @@ extension Workload {
     public init(_ wire: Wire, port: UInt16? = nil) {
       self.wire = wire
       self.port = port
-    }
-  }
-
-  /// The fields of a workload (xds.md §5.1), with the defaults of that table.
-  public struct Record: Hashable, Sendable {
-    public static let defaultTrustDomain = "cluster.local"
-    public static let defaultServiceAccount = "default"
-    public static let defaultClusterID = "Kubernetes"
-
-    /// Primary key.
-    public var uid: String
-    public var name = ""
-    public var namespace = ""
-    public var addresses: [IPAddress] = []
-    public var network = ""
-    public var tunnelProtocol = TunnelProtocol.none
-    public var trustDomain = defaultTrustDomain
-    public var serviceAccount = defaultServiceAccount
-    public var waypoint: GatewayReference?
-    public var networkGateway: GatewayReference?
-    public var node = ""
-    public var canonicalName = ""
-    public var canonicalRevision = ""
-    public var kind = Kind.deployment
-    public var workloadName = ""
-    /// The workload speaks HBONE itself.
-    public var hasNativeTunnel = false
-    /// Names (`namespace/name`) of the policies attached to this workload.
-    public var authorizationPolicies: [String] = []
-    public var health = Health.healthy
-    public var clusterID = defaultClusterID
-    /// To be resolved by DNS when there are no addresses.
-    public var hostname = ""
-    /// The services this workload is an endpoint of, with its own target port for each service port.
-    public var services: [NamespacedHostname: [UInt16: UInt16]] = [:]
-    public var applicationTunnel: ApplicationTunnel?
-    public var locality = Locality()
-    public var networkMode = NetworkMode.standard
-    /// Weight in load balancing; 0 is never selected.
-    public var capacity: UInt32 = 1
-
-    public init(uid: String) { self.uid = uid }
-
-    /// istiod writes `<cluster>//Pod/<namespace>/<name>` for pods.
-    public var isPod: Bool { uid.contains("//Pod/") }
-
-    /// The wire says "use the default" with an empty string (xds.md §5.1).
-    mutating func applyIdentityDefaults() {
-      if trustDomain.isEmpty { trustDomain = Self.defaultTrustDomain }
-      if serviceAccount.isEmpty { serviceAccount = Self.defaultServiceAccount }
-      if clusterID.isEmpty { clusterID = Self.defaultClusterID }
     }
   }
 }

@@ -1,70 +1,92 @@
+import CLinux
 import GRPC
 import IstioAPI
 import Linux
 import Logging
 import Mesh
 
-/// What happens to a ``DeltaClient``, for those who count.
-public enum DeltaClientEvent: Sendable {
-  /// A stream is open.
-  case connected
-  /// A response, with the sum of its resources' sizes.
-  case received(typeURL: String, bytes: Int)
-  case rejected(ResourceType)
-  /// A stream has ended, or could not be opened.
-  case ended(GRPCStatus, wasConnected: Bool)
+/// Where a ``DeltaClient`` makes its changes.
+///
+/// One update is under way at a time. It is put together on the client's loop, a portion at a time; nobody sees it before
+/// it is published.
+public struct MeshOwner: Sendable {
+  /// Returns an update of the mesh of now.
+  let begin: @Sendable () async -> MeshUpdate
+  /// Makes an update the mesh of now, and returns when it is in force for everybody.
+  let publish: @Sendable (MeshUpdate) async -> Void
+
+  public init(
+    begin: @escaping @Sendable () async -> MeshUpdate, publish: @escaping @Sendable (MeshUpdate) async -> Void
+  ) {
+    self.begin = begin
+    self.publish = publish
+  }
 }
 
 /// Keeps a stream to the control plane, for ever. Belongs to its channel's loop.
 public final class DeltaClient {
-  /// Keeps what is known, for a restart.
-  public typealias Retain = (Envoy_Service_Discovery_V3_DeltaDiscoveryResponse) -> Void
-  /// Makes changes and returns when they are in force.
-  public typealias Apply = ([MeshChange]) async -> Void
-
   private let channel: GRPCChannel
   private let loop: EventLoop
   private let logger: Logger
-  private let apply: Apply
-  private let retain: Retain?
+  private let owner: MeshOwner
+  private let keeper: (any ResponseKeeper)?
   private let ready: () -> Void
-  private let observe: (DeltaClientEvent) -> Void
+  private let recorder: XDSStatisticsRecorder
   private var subscription: DeltaSubscription
   private var call: GRPCCall?
   private var isStopped = false
-  private var hasConnected = false
   /// Whether a stream is open, so that what is known is what the control plane says.
   public var isConnected: Bool { call != nil }
+  /// Keeps a response and the giving back of what is idle apart.
+  private let gate = LoopGate()
+  private var releaseTimer: LoopTimer?
+  private var isReleasing = false
 
   static let method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+  /// Resources taken between two looks at the clock.
+  private static let portion = 32
+  /// Work on a response after which the loop's other tasks have their turn.
+  private static let turn = Duration.milliseconds(2)
+  /// How often it is looked for what nobody uses any more.
+  private static let releasePeriod = Duration.seconds(60)
+  /// A response of more resources leaves so much freed memory behind that it is worth giving back.
+  private static let largeResponse = 4096
 
-  /// `ready` is called once, when each type was processed. `retain` is called for a subscription that
-  /// retains; `observe` whenever something happens.
+  /// `ready` is called once, when each type was processed. `keeper` is used for a subscription that retains. `recorder`
+  /// keeps the statistics, for those who have no client at hand.
   public init(
-    channel: GRPCChannel, subscription: DeltaSubscription, loop: EventLoop, logger: Logger, retain: Retain? = nil,
-    apply: @escaping Apply, ready: @escaping () -> Void, observe: @escaping (DeltaClientEvent) -> Void = { _ in }
+    channel: GRPCChannel, subscription: DeltaSubscription, loop: EventLoop, logger: Logger, owner: MeshOwner,
+    keeper: (any ResponseKeeper)? = nil, recorder: XDSStatisticsRecorder = XDSStatisticsRecorder(),
+    ready: @escaping () -> Void
   ) {
-    self.observe = observe
-    self.retain = retain
     self.channel = channel
     self.loop = loop
     self.logger = logger
-    self.apply = apply
+    self.owner = owner
+    self.keeper = keeper
+    self.recorder = recorder
     self.ready = ready
     self.subscription = subscription
   }
+
+  /// How it has gone so far. From any thread.
+  public nonisolated var statistics: XDSStatistics { recorder.current }
 
   /// Runs until ``stop()``: streams one after the other, with pauses.
   public func run() async {
     var backoff = StreamBackoff()
     var number = 0
+    if subscription.mode == .onDemand { scheduleRelease() }
     while !isStopped {
       number += 1
       let start = ContinuousClock.now
-      hasConnected = false
       let end = await stream(number)
       call = nil
-      observe(.ended(end, wasConnected: hasConnected))
+      let wasOpen = recorder.current.connectedSince != nil
+      recorder.update {
+        $0.terminations[.init(end, wasOpen: wasOpen), default: 0] += 1
+        $0.connectedSince = nil
+      }
       if isStopped { return }
       let pause = backoff.pause(after: start.duration(to: .now), random: Double.random(in: 0..<1))
       logger.warning(
@@ -77,6 +99,7 @@ public final class DeltaClient {
   /// Ends the stream and makes no other.
   public func stop() {
     isStopped = true
+    releaseTimer?.cancel()
     call?.cancel()
     channel.close()
   }
@@ -85,30 +108,25 @@ public final class DeltaClient {
   private func stream(_ number: Int) async -> GRPCStatus {
     do throws(GRPCStatus) {
       let call = try await channel.call(Self.method)
+      // No names may be sent before the first request says who asks.
+      for request in subscription.opened() { send(request, on: call) }
       self.call = call
       if isStopped { call.cancel() }
       logger.info(
         "connected to the control plane", metadata: ["id": "\(number)", "address": "\(channel.name)"])
-      hasConnected = true
-      observe(.connected)
-      await perform(subscription.receive(.opened), on: call)
       while let message = try await call.receive() {
-        let response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
-        do { response = try .init(serializedBytes: message) } catch {
+        recorder.update { $0.connectedSince = $0.connectedSince ?? .now }
+        guard let response = try? DeltaResponse(message) else {
           call.cancel()
           return GRPCStatus(.internalError, "the control plane sent a response that cannot be decoded")
         }
-        observe(
-          .received(
-            typeURL: ResourceType(rawValue: response.typeURL)?.rawValue ?? "other",
-            bytes: response.resources.reduce(0) { $0 + $1.resource.value.count }))
         logger.debug(
           "response",
           metadata: [
-            "type": "\(response.typeURL)", "resources": "\(response.resources.count)",
-            "removed": "\(response.removedResources.count)", "bytes": "\(message.count)",
+            "type": "\(response.typeURL)", "resources": "\(response.resourceCount)",
+            "removed": "\(response.removedCount)", "bytes": "\(message.count)",
           ])
-        await perform(subscription.receive(.received(response)), on: call)
+        await gate.pass { await take(response) }
       }
       return GRPCStatus(.ok, "the control plane ended the stream")
     } catch {
@@ -116,17 +134,53 @@ public final class DeltaClient {
     }
   }
 
-  private func perform(_ actions: [DeltaSubscription.Action], on call: GRPCCall) async {
+  // MARK: Responses
+
+  private func take(_ response: DeltaResponse) async {
+    let isLarge = response.resourceCount + response.removedCount > Self.largeResponse
+    var intake = DeltaIntake(response)
+    var update = await owner.begin()
+    var turnEnd = ContinuousClock.now + Self.turn
+    while !intake.isFinished {
+      perform(subscription.take(&intake, atMost: Self.portion), &update)
+      guard ContinuousClock.now >= turnEnd else { continue }
+      // Pings, and those who need a certificate.
+      await loop.letOthersRun()
+      turnEnd = .now + Self.turn
+    }
+    update.apply(subscription.settleFound(in: update.snapshot))
+    keeper?.commit()
+    await owner.publish(update)
+    perform(subscription.finish(intake), &update)
+    record(intake)
+    if isLarge { malloc_trim(0) }
+  }
+
+  private func record(_ intake: DeltaIntake) {
+    let counts = ResourceType.allCases.map { ($0, subscription.count(of: $0)) }
+    recorder.update { statistics in
+      if let type = intake.type {
+        statistics.messages[type, default: .init()].count += 1
+        statistics.messages[type, default: .init()].bytes += UInt64(intake.contentBytes)
+      }
+      statistics.resources = Dictionary(uniqueKeysWithValues: counts)
+      statistics.lastAnswer = .now
+      guard !intake.reasons.isEmpty else { return }
+      statistics.rejectedResponses += 1
+      statistics.rejectionTime = .now
+      statistics.rejectionReasons = intake.reasons.prefix(10).joined(separator: "; ")
+    }
+  }
+
+  private func perform(_ actions: [DeltaSubscription.Action], _ update: inout MeshUpdate) {
     for action in actions {
       switch action {
       case .send(let request):
-        // Fails only for text that is not UTF-8, which a string cannot hold.
-        guard let bytes: [UInt8] = try? request.serializedBytes() else { continue }
-        call.send(bytes)
-      case .retain(let response): retain?(response)
-      case .apply(let changes): await apply(changes)
+        if let call { send(request, on: call) }
+      case .retain(let portion): keeper?.retain(portion)
+      case .apply(let changes): update.apply(changes)
       case .report(let type, let name, let reason):
-        observe(.rejected(type))
+        recorder.update { $0.rejectedResources[type, default: 0] += 1 }
         logger.warning(
           "resource rejected; the last good version of it stays, and a policy without one denies",
           metadata: ["type": "\(type.name)", "name": "\(name)", "error": "\(reason)"])
@@ -134,6 +188,42 @@ public final class DeltaClient {
         logger.warning("response of a type that was not subscribed to", metadata: ["type": "\(url)"])
       case .ready: ready()
       }
+    }
+  }
+
+  private func send(_ request: DeltaSubscription.Request, on call: GRPCCall) {
+    // Fails only for text that is not UTF-8, which a string cannot hold.
+    guard let bytes: [UInt8] = try? request.serializedBytes() else { return }
+    call.send(bytes)
+  }
+
+  // MARK: On demand
+
+  /// The data path uses `keys`: those that are new are asked for; now, or as soon as there is a stream.
+  public func demand(_ keys: [MeshKey]) {
+    let requests = subscription.demand(keys, at: .now)
+    if let call { for request in requests { send(request, on: call) } }
+    if subscription.holdsTooMuch { release() }
+  }
+
+  private func scheduleRelease() {
+    releaseTimer = loop.schedule(after: Self.releasePeriod) { [weak self] in
+      self?.release()
+      self?.scheduleRelease()
+    }
+  }
+
+  private func release() {
+    guard !isReleasing else { return }
+    isReleasing = true
+    loop.spawn { [self] in
+      await gate.pass {
+        var update = await owner.begin()
+        let actions = subscription.release(from: update.snapshot, at: .now)
+        perform(actions, &update)
+        await owner.publish(update)
+      }
+      isReleasing = false
     }
   }
 }

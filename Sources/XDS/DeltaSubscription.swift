@@ -1,146 +1,177 @@
+import HashTreeCollections
 import IstioAPI
 import Mesh
 import Vocabulary
 
+/// How much of the mesh is subscribed to (xds.md §3.1).
+public enum SubscriptionMode: Hashable, Sendable {
+  case everything
+  /// Addresses as the data path asks for them, and what the control plane adds to them; all policies.
+  case onDemand
+}
+
 /// What is known of the control plane's resources and what to tell it next (xds.md §3).
 ///
-/// Pure: it is told of a new stream and of each response, and answers with what to do, in order. It outlives streams,
-/// so that a reconnect asks only for what has changed.
+/// Pure: it is told of a new stream, of each response and of what the data path needs, and answers with what to do, in
+/// order. It outlives streams, so that a reconnect asks only for what has changed.
 public struct DeltaSubscription: Sendable {
-  public enum Event: Sendable {
-    /// A stream is open and nothing was sent on it.
-    case opened
-    case received(Envoy_Service_Discovery_V3_DeltaDiscoveryResponse)
-  }
+  typealias Request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest
 
-  public enum Action: Equatable, Sendable {
-    case send(Envoy_Service_Discovery_V3_DeltaDiscoveryRequest)
-    /// Make these changes before the next action: an answer says that they are made.
+  enum Action: Equatable, Sendable {
+    case send(Request)
+    /// Make these changes before the next request is sent: an answer says that they are made.
     case apply([MeshChange])
-    /// What of a response is known from now on, to be kept for a restart before the next action. A policy that was not
-    /// understood, and that something stands in for, is in it as it came.
-    case retain(Envoy_Service_Discovery_V3_DeltaDiscoveryResponse)
+    /// What of a portion of a response is known from now on, to be kept for a restart before the next request is sent. A
+    /// policy that was not understood, and that something stands in for, is in it as it came.
+    case retain(RetainedResponse)
     /// A resource is not taken; the last good version of it stays. To be logged.
     case report(ResourceType, name: String, ResourceRejection)
     /// A type nobody asked for. To be logged.
     case reportUnknownType(String)
-    /// Each type was processed once (xds.md limit 1).
+    /// Each type that is waited for was processed once (xds.md limit 1).
     case ready
   }
 
+  let mode: SubscriptionMode
   private let node: NodeDescription
+  private let retains: Bool
+  private var decoder = ResourceDecoder()
   /// Retained resources and the version of each, by type.
-  private var versions: [ResourceType: [String: String]] = [:]
+  private var versions: [ResourceType: TreeDictionary<String, ResourceVersion>] = [:]
   /// Policies that something else stands in for, because they were never understood.
   private var standIns: Set<String> = []
   private var processed: Set<ResourceType> = []
+  private var demanded = DemandedKeys()
 
-  private let retains: Bool
-
-  /// With `retains` there are ``Action/retain(_:)`` actions.
-  public init(node: NodeDescription, retains: Bool = false) {
+  /// With `retains` there are ``Action/retain(_:)`` actions. They are of use with ``SubscriptionMode/everything`` alone:
+  /// what nobody used any more is given back without one.
+  public init(node: NodeDescription, mode: SubscriptionMode = .everything, retains: Bool = false) {
     self.node = node
+    self.mode = mode
     self.retains = retains
   }
 
-  /// Takes what was retained before a restart, and returns the changes that make the mesh of it. The control plane is told
-  /// of it on the first stream, and answers with what differs.
-  public mutating func restore(_ responses: [Envoy_Service_Discovery_V3_DeltaDiscoveryResponse]) -> [MeshChange] {
-    responses.flatMap { response in
-      ResourceType(rawValue: response.typeURL).map { take(response, $0).changes } ?? []
+  /// Takes what was retained before a restart, and makes the mesh of it in `update`. The control plane is told of it on the
+  /// first stream, and answers with what differs. Throws ``ResourceRejection`` where a response is none; then neither this
+  /// subscription nor `update` is to be used.
+  public mutating func restore(
+    _ responses: [RetainedResponse], into update: inout MeshUpdate
+  ) throws(ResourceRejection) {
+    for message in responses {
+      guard let bytes: [UInt8] = try? message.serializedBytes(), let response = try? DeltaResponse(bytes) else {
+        throw .undecodable
+      }
+      var intake = DeltaIntake(response)
+      while !intake.isFinished {
+        for case .apply(let changes) in take(&intake, atMost: Self.restoredPortion) { update.apply(changes) }
+      }
     }
   }
+
+  /// Resources of which the changes are in memory at once.
+  private static let restoredPortion = 256
 
   /// Resources retained of a type.
-  public func count(of type: ResourceType) -> Int { versions[type]?.count ?? 0 }
+  func count(of type: ResourceType) -> Int { versions[type]?.count ?? 0 }
 
-  public var isReady: Bool { processed.count == ResourceType.allCases.count }
+  var isReady: Bool { processed.isSuperset(of: mode == .onDemand ? [.authorization] : ResourceType.allCases) }
 
-  public mutating func receive(_ event: Event) -> [Action] {
-    switch event {
-    case .opened: ResourceType.allCases.map { .send(firstRequest($0)) }
-    case .received(let response): respond(to: response)
-    }
-  }
+  // MARK: Streams
 
-  /// Subscribes to everything of a type, naming what is held, so that the control plane sends what differs and says what
-  /// is gone.
-  private func firstRequest(_ type: ResourceType) -> Envoy_Service_Discovery_V3_DeltaDiscoveryRequest {
-    var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
+  /// A stream is open and nothing was sent on it.
+  func opened() -> [Request] { ResourceType.allCases.map(firstRequest) }
+
+  /// Subscribes to a type, naming what is held, so that the control plane sends what differs and says what is gone.
+  private func firstRequest(_ type: ResourceType) -> Request {
+    var request = Request()
     request.node = node.message
     request.typeURL = type.rawValue
-    request.initialResourceVersions = versions[type] ?? [:]
+    for (name, version) in versions[type] ?? [:] { request.initialResourceVersions[name] = version.text }
+    if type == .address, mode == .onDemand {
+      // How "nothing" is said: without names it would be everything.
+      request.resourceNamesSubscribe = ["*"]
+      request.resourceNamesUnsubscribe = ["*"]
+      for key in demanded.all where request.initialResourceVersions[key.description] == nil {
+        request.initialResourceVersions[key.description] = ""
+      }
+    }
     return request
   }
 
-  private mutating func respond(to response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse) -> [Action] {
-    guard let type = ResourceType(rawValue: response.typeURL) else {
-      let reason = "\(response.typeURL.prefix(256)): the type was not subscribed to"
-      return [.reportUnknownType(response.typeURL), .send(answer(response, rejecting: [reason]))]
+  // MARK: Responses
+
+  /// Takes up to `limit` of a response's resources and removals, in this order. To be repeated until the intake is
+  /// finished, and then ``finish(_:)``.
+  mutating func take(_ intake: inout DeltaIntake, atMost limit: Int) -> [Action] {
+    guard let type = intake.type else {
+      let url = intake.response.typeURL
+      intake.reject("\(url.prefix(256)): the type was not subscribed to")
+      intake.isFinished = true
+      return [.reportUnknownType(url)]
     }
-    let outcome = take(response, type)
-    var actions = outcome.reports
-    if retains { actions.append(.retain(outcome.retained)) }
-    if !outcome.changes.isEmpty { actions.append(.apply(outcome.changes)) }
-    actions.append(.send(answer(response, rejecting: outcome.reasons)))
+    var changes: [MeshChange] = []
+    var actions: [Action] = []
+    var retained = RetainedPortion(of: type)
+    for _ in 0..<limit {
+      guard let resource = intake.response.next() else {
+        guard let name = intake.response.nextRemoved() else {
+          intake.isFinished = true
+          break
+        }
+        remove(name, of: type, &changes, &actions)
+        if retains { retained.drop(name) }
+        continue
+      }
+      let bytes = resource.value ?? []
+      intake.contentBytes += bytes.count
+      do throws(ResourceRejection) {
+        guard resource.value != nil else { throw .undecodable }
+        changes.append(try decoder.change(type, name: resource.name, bytes: bytes))
+        versions[type, default: [:]][resource.name] = ResourceVersion(resource.version)
+        if retains { retained.keep(resource) }
+        if type == .authorization { standIns.remove(resource.name) }
+      } catch {
+        actions.append(.report(type, name: resource.name, error))
+        intake.reject("\(resource.name.prefix(512)): \(error.summary)")
+        if type == .authorization, let change = standIn(for: resource.name, bytes) {
+          changes.append(change)
+          if retains { retained.keep(resource, standingIn: change) }
+        }
+      }
+      if type == .address, mode == .onDemand { settle(resource, &changes) }
+    }
+    if !retained.isEmpty { actions.append(.retain(retained.response)) }
+    if !changes.isEmpty { actions.append(.apply(changes)) }
+    return actions
+  }
+
+  /// Answers a response whose changes are in force.
+  mutating func finish(_ intake: DeltaIntake) -> [Action] {
+    var actions: [Action] = [.send(answer(intake))]
     let wasReady = isReady
-    processed.insert(type)
+    if let type = intake.type { processed.insert(type) }
     if isReady, !wasReady { actions.append(.ready) }
     return actions
   }
 
-  private struct Outcome {
-    var changes: [MeshChange] = []
-    var reports: [Action] = []
-    var reasons: [String] = []
-    var retained = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse()
-
-    // What is retained is read with removals last. One name may come several times; the last word counts.
-
-    mutating func retain(_ resource: Envoy_Service_Discovery_V3_Resource) {
-      if !retained.removedResources.isEmpty { retained.removedResources.removeAll { $0 == resource.name } }
-      retained.resources.append(resource)
+  private mutating func remove(
+    _ name: String, of type: ResourceType, _ changes: inout [MeshChange], _ actions: inout [Action]
+  ) {
+    versions[type]?[name] = nil
+    switch type {
+    case .authorization:
+      standIns.remove(name)
+      changes.append(.removePolicy(key: name))
+    case .address:
+      changes.append(.removeAddress(name: name))
+      guard mode == .onDemand else { return }
+      let key = MeshKey(name)
+      let orphans = demanded.forget(resource: name)
+      if demanded.answer(key, with: nil) { changes.append(.settle(key)) }
+      guard !orphans.isEmpty else { return }
+      changes += orphans.map(MeshChange.unsettle)
+      actions.append(.send(changeOfNames(subscribe: [], unsubscribe: orphans.map(\.description))))
     }
-
-    mutating func drop(_ name: String) {
-      retained.resources.removeAll { $0.name == name }
-      retained.removedResources.append(name)
-    }
-  }
-
-  /// Takes what is understood of a response.
-  private mutating func take(
-    _ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse, _ type: ResourceType
-  ) -> Outcome {
-    var outcome = Outcome()
-    outcome.retained.typeURL = response.typeURL
-    for resource in response.resources {
-      let bytes = Array(resource.resource.value)
-      do throws(ResourceRejection) {
-        guard resource.hasResource else { throw .undecodable }
-        outcome.changes.append(try ResourceDecoder.change(type, name: resource.name, bytes: bytes))
-        versions[type, default: [:]][resource.name] = resource.version
-        outcome.retain(resource)
-        if type == .authorization { standIns.remove(resource.name) }
-      } catch {
-        outcome.reports.append(.report(type, name: resource.name, error))
-        outcome.reasons.append("\(resource.name.prefix(512)): \(error.summary)")
-        guard type == .authorization, let change = standIn(for: resource.name, bytes) else { continue }
-        outcome.changes.append(change)
-        if case .removePolicy = change {
-          outcome.drop(resource.name)
-        } else {
-          outcome.retain(resource)
-        }
-      }
-    }
-    for name in response.removedResources {
-      versions[type]?[name] = nil
-      if type == .authorization { standIns.remove(name) }
-      outcome.changes.append(type == .address ? .removeAddress(name: name) : .removePolicy(key: name))
-    }
-    outcome.retained.removedResources += response.removedResources
-    return outcome
   }
 
   /// What is to be in force for a policy that is not understood, unless an earlier version of it was.
@@ -153,28 +184,100 @@ public struct DeltaSubscription: Sendable {
     }
     standIns.insert(name)
     // Retained without a version: the control plane says when it is gone, and sends it again until then.
-    versions[.authorization, default: [:]][name] = ""
+    versions[.authorization, default: [:]][name] = ResourceVersion("")
     return .upsertPolicy(policy)
   }
 
   /// ACK, or NACK where there are reasons; neither names resources, which would change the subscription.
-  private func answer(
-    _ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse, rejecting reasons: [String]
-  ) -> Envoy_Service_Discovery_V3_DeltaDiscoveryRequest {
-    var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
-    request.typeURL = response.typeURL
-    request.responseNonce = response.nonce
-    if !reasons.isEmpty {
-      let omitted = reasons.count - Self.mostReasons
+  private func answer(_ intake: DeltaIntake) -> Request {
+    var request = Request()
+    request.typeURL = intake.response.typeURL
+    request.responseNonce = intake.response.nonce
+    if !intake.reasons.isEmpty {
+      let omitted = intake.rejectedCount - intake.reasons.count
       request.errorDetail.code = Self.invalidArgument
       request.errorDetail.message =
-        reasons.prefix(Self.mostReasons).joined(separator: "; ") + (omitted > 0 ? "; and \(omitted) more" : "")
+        intake.reasons.joined(separator: "; ") + (omitted > 0 ? "; and \(omitted) more" : "")
     }
     return request
   }
 
   /// google.rpc.Code.
   private static let invalidArgument: Int32 = 3
+
+  // MARK: On demand
+
+  /// The data path uses `keys`: what to send for those that are new.
+  mutating func demand(_ keys: [MeshKey], at now: ContinuousClock.Instant) -> [Request] {
+    guard mode == .onDemand else { return [] }
+    let new = demanded.use(keys, at: now)
+    return new.isEmpty ? [] : [changeOfNames(subscribe: new.map(\.description), unsubscribe: [])]
+  }
+
+  /// More is held than should be; ``release(from:at:)`` is not to wait for its time.
+  var holdsTooMuch: Bool { demanded.isFull }
+
+  /// Gives back what nobody has used for long, and all that was only there for it.
+  mutating func release(from mesh: MeshSnapshot, at now: ContinuousClock.Instant) -> [Action] {
+    let released = demanded.release(at: now)
+    guard !released.isEmpty else { return [] }
+    let needed = mesh.names(neededFor: demanded.all)
+    let superfluous = (versions[.address] ?? [:]).keys.filter { !needed.contains($0) }
+    for name in superfluous { versions[.address]?[name] = nil }
+    let names = Set(released.map(\.description)).union(superfluous)
+    return [
+      // Sent first: who asks for one of them from now on asks after it was given back.
+      .send(changeOfNames(subscribe: [], unsubscribe: names.sorted())),
+      .apply(released.map(MeshChange.unsettle) + superfluous.map { .removeAddress(name: $0) }),
+    ]
+  }
+
+  /// Those that were asked for and are found in `mesh`, whatever they were called in the answer.
+  mutating func settleFound(in mesh: MeshSnapshot) -> [MeshChange] {
+    demanded.pending.filter { mesh.finds($0) }.map { key in
+      _ = demanded.answer(key, with: mesh.names(under: key).first)
+      return .settle(key)
+    }
+  }
+
+  /// A resource answers for its own name and for its aliases (xds.md limit 2).
+  private mutating func settle(_ resource: DeltaResponse.Resource, _ changes: inout [MeshChange]) {
+    for text in resource.aliases + [resource.name] {
+      let key = MeshKey(text)
+      if demanded.answer(key, with: resource.name) { changes.append(.settle(key)) }
+    }
+  }
+
+  private func changeOfNames(subscribe: [String], unsubscribe: [String]) -> Request {
+    var request = Request()
+    request.typeURL = ResourceType.address.rawValue
+    request.resourceNamesSubscribe = subscribe
+    request.resourceNamesUnsubscribe = unsubscribe
+    return request
+  }
+}
+
+/// A response that is being taken, a portion at a time.
+struct DeltaIntake {
+  fileprivate(set) var response: DeltaResponse
+  let type: ResourceType?
+  fileprivate(set) var isFinished = false
+  private(set) var rejectedCount = 0
+  /// Why resources were refused: the first ones.
+  private(set) var reasons: [String] = []
+  /// Bytes of all resources' content so far.
+  fileprivate(set) var contentBytes = 0
+
+  init(_ response: DeltaResponse) {
+    self.response = response
+    type = ResourceType(rawValue: response.typeURL)
+  }
+
+  fileprivate mutating func reject(_ reason: String) {
+    rejectedCount += 1
+    if reasons.count < Self.mostReasons { reasons.append(reason) }
+  }
+
   /// Reasons told at once.
   private static let mostReasons = 100
 }

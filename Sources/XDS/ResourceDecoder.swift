@@ -3,9 +3,13 @@ import Mesh
 import Vocabulary
 
 /// Makes changes of the mesh from resources. Pure: bytes in, a value or a reason out.
-public enum ResourceDecoder {
+public struct ResourceDecoder: Sendable {
+  private var sharing = RecordSharing()
+
+  public init() {}
+
   /// What the resource called `name` changes. Throws ``ResourceRejection``.
-  public static func change(_ type: ResourceType, name: String, bytes: [UInt8]) throws(ResourceRejection)
+  public mutating func change(_ type: ResourceType, name: String, bytes: [UInt8]) throws(ResourceRejection)
     -> MeshChange
   {
     switch type {
@@ -14,12 +18,12 @@ public enum ResourceDecoder {
       do { address = try Istio_Workload_Address(serializedBytes: bytes) } catch { throw .undecodable }
       switch address.type {
       case .workload(let message):
-        let record = try Workload.Record(message)
-        try require(name, is: record.uid)
+        try Self.require(name, is: message.uid)
+        let record = try Workload.Record(message, uid: name, &sharing)
         return .upsertWorkload(record)
       case .service(let message):
         let record = try Service.Record(message)
-        try require(name, is: record.key.description)
+        try Self.require(name, is: record.key.description)
         return .upsertService(record)
       case nil: throw .unknownAddressType
       }
@@ -27,7 +31,7 @@ public enum ResourceDecoder {
       let message: Istio_Security_Authorization
       do { message = try Istio_Security_Authorization(serializedBytes: bytes) } catch { throw .undecodable }
       let policy = try AuthorizationPolicy(message)
-      try require(name, is: policy.key)
+      try Self.require(name, is: policy.key)
       return .upsertPolicy(policy)
     }
   }

@@ -3,14 +3,42 @@ import Mesh
 import Vocabulary
 
 extension Workload.Record {
-  /// The workload that a resource describes (xds.md §5.1). Throws ``ResourceRejection``.
-  init(_ message: Istio_Workload_Workload) throws(ResourceRejection) {
-    guard !message.uid.isEmpty else { throw .field("uid", "it is empty") }
-    self.init(uid: message.uid)
+  /// The workload that a resource describes (xds.md §5.1), with what it has in common with others kept once. Throws
+  /// ``ResourceRejection``.
+  ///
+  /// `uid` is the message's own, as the string that others know the workload by: one of them is enough.
+  init(
+    _ message: Istio_Workload_Workload, uid: String, _ sharing: inout RecordSharing
+  ) throws(ResourceRejection) {
+    guard !uid.isEmpty else { throw .field("uid", "it is empty") }
+    let template = try Workload.Template(message)
+    let locality = Workload.Locality(
+      region: message.locality.region, zone: message.locality.zone, subzone: message.locality.subzone)
+    self.init(
+      uid: uid, template: sharing.templates.shared(Shared(template)),
+      placement: sharing.placements.shared(Shared(.init(node: message.node, locality: locality))))
     name = message.name
-    namespace = message.namespace
-    addresses = []
     for bytes in message.addresses { addresses.append(try FieldReaders.address(Array(bytes), "addresses")) }
+    health = try FieldReaders.known(message.status, "status") {
+      switch $0 {
+      case .healthy: Workload.Health.healthy
+      case .unhealthy: .unhealthy
+      case .UNRECOGNIZED: nil
+      }
+    }
+  }
+}
+
+/// Parts of workloads that are kept once for all that have them.
+struct RecordSharing: Sendable {
+  var templates = SharingPool<Workload.Template>()
+  var placements = SharingPool<Workload.Placement>()
+}
+
+extension Workload.Template {
+  fileprivate init(_ message: Istio_Workload_Workload) throws(ResourceRejection) {
+    self.init()
+    namespace = message.namespace
     network = message.network
     tunnelProtocol = try FieldReaders.known(message.tunnelProtocol, "tunnel_protocol") {
       switch $0 {
@@ -19,15 +47,14 @@ extension Workload.Record {
       case .legacyIstioMtls, .UNRECOGNIZED: nil
       }
     }
-    // Empty texts stand for the defaults, which the snapshot fills in.
     trustDomain = message.trustDomain
     serviceAccount = message.serviceAccount
     clusterID = message.clusterID
+    applyIdentityDefaults()
     if message.hasWaypoint { waypoint = try FieldReaders.gateway(message.waypoint, "waypoint") }
     if message.hasNetworkGateway {
       networkGateway = try FieldReaders.gateway(message.networkGateway, "network_gateway")
     }
-    node = message.node
     canonicalName = message.canonicalName
     canonicalRevision = message.canonicalRevision
     kind =
@@ -41,13 +68,6 @@ extension Workload.Record {
     workloadName = message.workloadName
     hasNativeTunnel = message.nativeTunnel
     authorizationPolicies = message.authorizationPolicies
-    health = try FieldReaders.known(message.status, "status") {
-      switch $0 {
-      case .healthy: Workload.Health.healthy
-      case .unhealthy: .unhealthy
-      case .UNRECOGNIZED: nil
-      }
-    }
     hostname = message.hostname
     for (key, list) in message.services {
       guard let service = NamespacedHostname(key) else {
@@ -56,8 +76,6 @@ extension Workload.Record {
       services[service] = try FieldReaders.ports(list.ports, "services")
     }
     if message.hasApplicationTunnel { applicationTunnel = try Self.tunnel(message.applicationTunnel) }
-    locality = Workload.Locality(
-      region: message.locality.region, zone: message.locality.zone, subzone: message.locality.subzone)
     networkMode = try FieldReaders.known(message.networkMode, "network_mode") {
       switch $0 {
       case .standard: Workload.NetworkMode.standard

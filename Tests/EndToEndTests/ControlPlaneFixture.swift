@@ -18,6 +18,8 @@ final class ControlPlaneFixture: Sendable {
   let directory: String
   /// Variables of the proxies, besides the ordinary ones.
   private let environment: [String: String]
+  /// The proxies learn addresses as they need them.
+  private let isOnDemand: Bool
   private let state = Mutex<[String: [String: Data]]>([Kind.address.url: [:], Kind.policy.url: [:]])
   private let serial = Mutex(0)
   private let process = Mutex<RunningProcess?>(nil)
@@ -26,8 +28,11 @@ final class ControlPlaneFixture: Sendable {
   static let token = "token-of-this-node"
   private static let port = 15012
 
-  private init(_ network: TestNetwork, _ environment: (String) -> [String: String]) async throws {
+  private init(
+    _ network: TestNetwork, onDemand: Bool, _ environment: (String) -> [String: String]
+  ) async throws {
     self.network = network
+    isOnDemand = onDemand
     directory = "/tmp/ambient-xds-\(UUID().uuidString.prefix(8))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     self.environment = environment(directory)
@@ -42,13 +47,14 @@ final class ControlPlaneFixture: Sendable {
 
   /// Gives a running mesh to `body`, and takes everything down afterwards.
   static func with(
-    token: String = ControlPlaneFixture.token, environment: (_ directory: String) -> [String: String] = { _ in [:] },
+    token: String = ControlPlaneFixture.token, onDemand: Bool = false,
+    environment: (_ directory: String) -> [String: String] = { _ in [:] },
     _ body: (ControlPlaneFixture) async throws -> Void
   ) async throws {
     await MeshSlots.shared.take()
     defer { MeshSlots.shared.giveBack() }
     try await TestNetwork.with { network in
-      let fixture = try await ControlPlaneFixture(network, environment)
+      let fixture = try await ControlPlaneFixture(network, onDemand: onDemand, environment)
       defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
       do {
         try fixture.write(token: token)
@@ -118,6 +124,7 @@ final class ControlPlaneFixture: Sendable {
         "POD_NAME": "ztunnel-\(name)", "POD_NAMESPACE": "istio-system", "NODE_NAME": name,
         "INPOD_UDS": agents[node === left ? 0 : 1].socketPath, "ZTUNNEL_WORKER_THREADS": "2",
         "RUST_LOG": "info,access=debug", "CONNECTION_TERMINATION_DEADLINE": "2s",
+        "XDS_ON_DEMAND": "\(isOnDemand)",
       ].merging(environment.mapValues { $0.replacing("NODE", with: name) }) { $1 })
     proxies.withLock { $0.append(process) }
   }

@@ -3,9 +3,10 @@ import IstioAPI
 import Mesh
 import TLS
 import Vocabulary
-import XDS
 import YAML
 import ZDS
+
+@testable import XDS
 
 /// What is fuzzed. Each takes bytes as a peer or a file might hold them, and traps where a promise is broken: that is what
 /// libFuzzer looks for, besides crashes of its own finding.
@@ -28,21 +29,30 @@ enum Targets {
     let rest = Array(bytes.dropFirst())
     // Once as one resource, whose name is the right one where there is one; once as a whole response.
     do throws(ResourceRejection) {
-      _ = try ResourceDecoder.change(type, name: "ns/name", bytes: rest)
+      var decoder = ResourceDecoder()
+      _ = try decoder.change(type, name: "ns/name", bytes: rest)
     } catch {
       precondition(!error.summary.isEmpty)
     }
     guard var response = try? Envoy_Service_Discovery_V3_DeltaDiscoveryResponse(serializedBytes: rest) else { return }
     response.typeURL = type.rawValue
+    // What cannot be decoded at all ends the stream, so that it is no response.
+    guard let bytes: [UInt8] = try? response.serializedBytes(), let read = try? DeltaResponse(bytes) else { return }
+    precondition(read.resourceCount == response.resources.count)
+    precondition(read.removedCount == response.removedResources.count)
     var subscription = DeltaSubscription(node: NodeDescription(environment: [:]), retains: true)
-    var mesh = MeshSnapshot(settings: MeshSettings())
-    var kept: [Envoy_Service_Discovery_V3_DeltaDiscoveryResponse] = []
+    let empty = MeshSnapshot(settings: MeshSettings())
+    var update = MeshUpdate(of: empty)
+    var kept: [RetainedResponse] = []
     var answers = 0
     for _ in 0..<2 {
-      for action in subscription.receive(.received(response)) {
+      var intake = DeltaIntake(read)
+      var actions: [DeltaSubscription.Action] = []
+      while !intake.isFinished { actions += subscription.take(&intake, atMost: 1 + Int(first >> 1)) }
+      for action in actions + subscription.finish(intake) {
         switch action {
-        case .apply(let changes): mesh = mesh.applying(changes).0
-        case .retain(let response): kept.append(response)
+        case .apply(let changes): update.apply(changes)
+        case .retain(let portion): kept.append(portion)
         case .send(let request):
           answers += 1
           precondition(request.responseNonce == response.nonce)
@@ -53,7 +63,11 @@ enum Targets {
     precondition(answers == 2, "each response is answered once")
     // A restart comes to the same mesh.
     var restarted = DeltaSubscription(node: NodeDescription(environment: [:]), retains: true)
-    let again = MeshSnapshot(settings: MeshSettings()).applying(restarted.restore(kept)).0
+    var restoration = MeshUpdate(of: empty)
+    do throws(ResourceRejection) { try restarted.restore(kept, into: &restoration) } catch {
+      preconditionFailure("what was retained cannot be read: \(error)")
+    }
+    let (mesh, again) = (update.snapshot, restoration.snapshot)
     precondition(again.workloadCount == mesh.workloadCount && again.serviceCount == mesh.serviceCount)
     precondition(again.policyCount == mesh.policyCount, "a restart knows every policy")
   }

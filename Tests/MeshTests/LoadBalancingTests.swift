@@ -184,12 +184,13 @@ import Vocabulary
   func port(_ row: PortRow) {
     let pod = Workload(Self.pod("cart", "10.1.0.1") { $0.applicationTunnel = row.tunnel })
     let service = Service(.named("shop/cart.local", ports: row.servicePorts))
-    let endpoint = Endpoint(workload: pod, ports: row.endpointPorts)
+    var endpoints = ServiceEndpoints(balancing: nil)
+    endpoints.insert(Endpoint(workload: pod, ports: row.endpointPorts))
     for (purpose, expected) in [(EndpointSelection.Purpose.destination, row.destination), (.waypoint, row.waypoint)] {
       let selection = EndpointSelection(
         service: service, port: 80, purpose: purpose, source: Self.source, excluded: [])
       var random = SeededGenerator(seed: 1)
-      #expect(selection.pick(from: [endpoint], using: &random)?.port == expected)
+      #expect(selection.pick(from: endpoints, using: &random)?.port == expected)
     }
   }
 

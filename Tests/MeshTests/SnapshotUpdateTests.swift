@@ -35,7 +35,9 @@ import Vocabulary
       identities = Dictionary(uniqueKeysWithValues: snapshot.localIdentities.map { ("\($0)", $1) })
       endpoints = Dictionary(
         uniqueKeysWithValues: snapshot.endpoints.map { key, value in
-          ("\(key)", Dictionary(uniqueKeysWithValues: value.map { ($0, $1.ports) }))
+          var ports: [String: [UInt16: UInt16]] = [:]
+          value.forEach { ports[$0.workload.uid] = $0.ports }
+          return ("\(key)", ports)
         })
       servicesByHostname = Dictionary(
         uniqueKeysWithValues: snapshot.servicesByHostname.map { ($0, $1.map { $0.key }) })

@@ -32,7 +32,7 @@ struct DeltaSubscriptionTests {
     var subscription = subscription()
     let actions = subscription.receive(
       .received(response(.address, [resource("u", try workload("u"))], removed: ["old"], nonce: "7")))
-    #expect(actions.count == 2)
+    #expect(actions.requests.count == 1)
     #expect(actions.changes == [.upsertWorkload(try record("u")), .removeAddress(name: "old")])
     let answer = try #require(actions.requests.first)
     #expect(actions.last == .send(answer), "an answer says that the changes are made")
@@ -68,17 +68,22 @@ struct DeltaSubscriptionTests {
     for response in responses {
       let actions = subscription.receive(.received(response))
       let kept = try #require(
-        actions.firstIndex { if case .retain = $0 { true } else { false } })
+        actions.lastIndex { if case .retain = $0 { true } else { false } })
       let sent = try #require(actions.firstIndex { if case .send = $0 { true } else { false } })
       #expect(kept < sent)
-      if case .retain(let response) = actions[kept] { retained.append(response) }
+      retained += actions.retained
       changes += actions.changes
     }
-    #expect(retained.map { $0.resources.map(\.name) } == [["u"], ["ns/unclear"]])
+    #expect(retained.map { $0.resources.map(\.name) } == [["u"], [], ["ns/unclear"]])
+    #expect(retained.map(\.removedResources) == [[], ["old"], []])
     #expect(changes.contains { if case .upsertPolicy = $0 { true } else { false } }, "something stands in for it")
 
     var restarted = DeltaSubscription(node: node, retains: true)
-    #expect(restarted.restore(retained) == changes)
+    let empty = MeshSnapshot(settings: MeshSettings())
+    var update = MeshUpdate(of: empty)
+    try restarted.restore(retained, into: &update)
+    #expect(update.delta == empty.applying(changes).delta)
+    #expect(update.snapshot.workloadCount == 1 && update.snapshot.policyCount == 1)
     #expect(!restarted.isReady, "only the control plane itself can say so")
     let requests = restarted.receive(.opened).requests
     #expect(requests.map(\.initialResourceVersions) == [["u": "5"], ["ns/unclear": ""]])
@@ -91,18 +96,37 @@ struct DeltaSubscriptionTests {
     reporting.dryRun = true
     let (unclear, clear) = (try workload("u"), try policy("p"))
     let dryRun: [UInt8] = try reporting.serializedBytes()
+    let empty = MeshSnapshot(settings: MeshSettings())
     for contents in [[unclear, dryRun, clear], [unclear, dryRun], [unclear, dryRun, unclear]] {
-      var subscription = DeltaSubscription(node: node, retains: true)
-      let actions = subscription.receive(
-        .received(response(.authorization, contents.map { resource("ns/p", $0) })))
-      let retained = actions.compactMap { action in
-        if case .retain(let response) = action { response } else { nil }
+      for portion in 1...3 {
+        var subscription = DeltaSubscription(node: node, retains: true)
+        let actions = subscription.receive(
+          .received(response(.authorization, contents.map { resource("ns/p", $0) })), portion: portion)
+        var restarted = DeltaSubscription(node: node, retains: true)
+        var update = MeshUpdate(of: empty)
+        try restarted.restore(actions.retained, into: &update)
+        #expect(empty.applying(actions.changes).snapshot.policyCount == update.snapshot.policyCount)
       }
-      var restarted = DeltaSubscription(node: node, retains: true)
-      let empty = MeshSnapshot(settings: MeshSettings())
-      let (before, after) = (empty.applying(actions.changes).0, empty.applying(restarted.restore(retained)).0)
-      #expect(before.policyCount == after.policyCount)
     }
+  }
+
+  @Test("what was retained and is no response is refused")
+  func malformed() throws {
+    var subscription = DeltaSubscription(node: NodeDescription(environment: [:]), retains: true)
+    var update = MeshUpdate(of: MeshSnapshot(settings: MeshSettings()))
+    // A group, which discovery has none of.
+    let foreign = try Response(serializedBytes: [0x7b, 0x7c] as [UInt8])
+    #expect(throws: ResourceRejection.undecodable) { try subscription.restore([foreign], into: &update) }
+  }
+
+  @Test("a hundred reasons are told at once, and how many more there are")
+  func manyRefused() throws {
+    var subscription = subscription()
+    let bad = (0..<150).map { resource("bad-\($0)", [0xff]) }
+    let actions = subscription.receive(.received(response(.address, bad)), portion: 40)
+    let message = try #require(actions.requests.first).errorDetail.message
+    #expect(message.hasPrefix("bad-0: ") && message.hasSuffix("; and 50 more") && !message.contains("bad-100:"))
+    #expect(actions.reports.count == 150, "each is logged")
   }
 
   @Test("a reconnect names what is held with its version, and not what was refused or removed")
@@ -256,7 +280,6 @@ struct DeltaSubscriptionTests {
     var record = Workload.Record(uid: uid)
     record.name = "w"
     record.namespace = "ns"
-    (record.trustDomain, record.serviceAccount, record.clusterID) = ("", "", "")
     return record
   }
 }

@@ -42,6 +42,11 @@ struct BadResource: Sendable, CustomTestStringConvertible {
 
 @Suite("Resource decoder")
 struct ResourceDecoderTests {
+  private func decode(_ type: ResourceType, name: String, bytes: [UInt8]) throws(ResourceRejection) -> MeshChange {
+    var decoder = ResourceDecoder()
+    return try decoder.change(type, name: name, bytes: bytes)
+  }
+
   @Test("a workload's fields are all taken")
   func fullWorkload() throws {
     let bytes = try workload("u") {
@@ -68,7 +73,7 @@ struct ResourceDecoderTests {
       $0.networkMode = .hostNetwork
       $0.capacity = .init(0)
     }
-    guard case .upsertWorkload(let record) = try ResourceDecoder.change(.address, name: "u", bytes: bytes) else {
+    guard case .upsertWorkload(let record) = try decode(.address, name: "u", bytes: bytes) else {
       Issue.record("no workload")
       return
     }
@@ -85,7 +90,7 @@ struct ResourceDecoderTests {
 
   @Test("absent capacity is 1, empty identity fields become the defaults in the mesh")
   func defaults() throws {
-    let change = try ResourceDecoder.change(.address, name: "u", bytes: try workload("u"))
+    let change = try decode(.address, name: "u", bytes: try workload("u"))
     let mesh = MeshSnapshot().applying([change]).snapshot
     let known = try #require(mesh.workload(uid: "u"))
     #expect(known.identity.description == "spiffe://cluster.local/ns/ns/sa/default")
@@ -106,7 +111,7 @@ struct ResourceDecoderTests {
       $0.loadBalancing.routingPreference = [.network, .zone]
       $0.loadBalancing.mode = .failover
     }
-    guard case .upsertService(let record) = try ResourceDecoder.change(.address, name: "ns/s.ns", bytes: bytes) else {
+    guard case .upsertService(let record) = try decode(.address, name: "ns/s.ns", bytes: bytes) else {
       Issue.record("no service")
       return
     }
@@ -147,7 +152,7 @@ struct ResourceDecoderTests {
     match.destinationPorts = .init(excluding: [80])
     match.serviceAccounts = .init([.init(namespace: "n", name: "s")])
     #expect(
-      try ResourceDecoder.change(.authorization, name: "ns/p", bytes: bytes)
+      try decode(.authorization, name: "ns/p", bytes: bytes)
         == .upsertPolicy(
           AuthorizationPolicy(
             name: "p", namespace: "ns", scope: .workloadSelector, action: .deny, rules: [.init([.init([match])])])))
@@ -200,7 +205,7 @@ struct ResourceDecoderTests {
     let type: ResourceType = bad.name == "ns/p" ? .authorization : .address
     let bytes = try bad.make()
     do throws(ResourceRejection) {
-      let change = try ResourceDecoder.change(type, name: bad.name, bytes: bytes)
+      let change = try decode(type, name: bad.name, bytes: bytes)
       Issue.record("taken as \(change)")
     } catch {
       guard case .field(let field, _) = error else {
@@ -219,7 +224,7 @@ struct ResourceDecoderTests {
     let rule = [UInt8(0x0a), UInt8(clause.count)] + clause
     let bytes = try policy("p") + [0x2a, UInt8(rule.count)] + rule
     #expect(throws: ResourceRejection.field("matches", "it holds a field that is not known here")) {
-      try ResourceDecoder.change(.authorization, name: "ns/p", bytes: bytes)
+      try decode(.authorization, name: "ns/p", bytes: bytes)
     }
   }
 
@@ -227,7 +232,7 @@ struct ResourceDecoderTests {
   func misnamed() throws {
     let bytes = try workload("u")
     #expect(throws: ResourceRejection.misnamed(holds: "u")) {
-      try ResourceDecoder.change(.address, name: "v", bytes: bytes)
+      try decode(.address, name: "v", bytes: bytes)
     }
   }
 
@@ -247,7 +252,7 @@ struct ResourceDecoderTests {
       let (type, name, original) = seeds[Int(random.next() % 3)]
       let bytes = random.mutate(original)
       do throws(ResourceRejection) {
-        switch try ResourceDecoder.change(type, name: name, bytes: bytes) {
+        switch try decode(type, name: name, bytes: bytes) {
         case .upsertWorkload(let record): #expect(record.uid == name)
         case .upsertService(let record): #expect(record.key.description == name)
         case .upsertPolicy(let policy): #expect(policy.key == name)

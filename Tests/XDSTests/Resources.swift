@@ -2,6 +2,7 @@ import GRPC
 import IstioAPI
 import Mesh
 import SwiftProtobuf
+import Testing
 import Vocabulary
 
 @testable import XDS
@@ -65,6 +66,30 @@ func policy(_ name: String, matching change: (inout Istio_Security_Match) -> Voi
   }
 }
 
+/// What happens to a subscription, with responses as messages.
+enum Event {
+  case opened
+  case received(Response)
+}
+
+extension DeltaSubscription {
+  /// Takes a response whole, in portions of `portion` resources.
+  mutating func receive(_ event: Event, portion: Int = 2) -> [Action] {
+    switch event {
+    case .opened: return opened().map(Action.send)
+    case .received(let message):
+      guard let bytes: [UInt8] = try? message.serializedBytes(), let response = try? DeltaResponse(bytes) else {
+        Issue.record("the test's response cannot be encoded")
+        return []
+      }
+      var intake = DeltaIntake(response)
+      var actions: [Action] = []
+      while !intake.isFinished { actions += take(&intake, atMost: portion) }
+      return actions + finish(intake)
+    }
+  }
+}
+
 extension [DeltaSubscription.Action] {
   var requests: [Request] {
     compactMap { action in
@@ -76,6 +101,12 @@ extension [DeltaSubscription.Action] {
     var all: [MeshChange] = []
     for case .apply(let changes) in self { all += changes }
     return all
+  }
+
+  var retained: [RetainedResponse] {
+    compactMap { action in
+      if case .retain(let response) = action { response } else { nil }
+    }
   }
 
   var reports: [String] {

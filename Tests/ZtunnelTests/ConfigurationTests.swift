@@ -194,7 +194,6 @@ struct ConfigurationTests {
       ("FAKE_CA", "true", "LOCAL_CA_PATH"),
       ("PROXY_MODE", "dedicated", "shared"),
       ("ENABLE_PROXY", "false", "unset"),
-      ("XDS_ON_DEMAND", "true", "unset"),
     ])
   func refusesUnsupported(_ variable: String, _ value: String, _ remedy: String) throws {
     let problems = problems([variable: value])
@@ -214,6 +213,12 @@ struct ConfigurationTests {
     ])
   func acceptsUnasked(_ variable: String, _ value: String) throws {
     #expect(try configuration([variable: value]) == configuration())
+  }
+
+  @Test("the whole mesh is loaded unless it is to be learnt on demand", arguments: [("false", false), ("true", true)])
+  func onDemand(_ value: String, _ isOnDemand: Bool) throws {
+    let discovery = try configuration(["XDS_ADDRESS": "istiod:15012", "XDS_ON_DEMAND": value]).discovery
+    #expect(try #require(discovery).isOnDemand == isOnDemand)
   }
 
   @Test("SOCKS5 is off unless asked for", arguments: [("false", false), ("true", true)])

@@ -17,9 +17,9 @@ struct MeshStateTests {
   func unchanged() {
     var published: [Set<String>] = []
     let state = MeshState(settings: MeshSettings()) { published.append($1.changedWorkloads) }
-    state.apply([.upsertWorkload(workload("a"))])
-    state.apply([.upsertWorkload(workload("a"))])
-    state.apply([.removeAddress(name: "b")])
+    state.update([.upsertWorkload(workload("a"))])
+    state.update([.upsertWorkload(workload("a"))])
+    state.update([.removeAddress(name: "b")])
     #expect(published == [["a"]])
   }
 
@@ -36,7 +36,29 @@ struct MeshStateTests {
     #expect(latest == nil, "told at the start")
     source.start()
     #expect(latest?.workloadCount == 2)
-    state.apply([.upsertWorkload(workload("c")), .removeAddress(name: "a")])
+    state.update([.upsertWorkload(workload("c")), .removeAddress(name: "a")])
     #expect(latest?.allWorkloads.map { $0.uid }.sorted() == ["b", "c"])
+  }
+
+  @Test("what a file changes while an update is put together stays changed, and is seen at once")
+  func meanwhile() throws {
+    var latest: MeshSnapshot?
+    let state = MeshState(settings: MeshSettings()) { snapshot, _ in latest = snapshot }
+    var update = state.beginUpdate()
+    update.apply([.upsertWorkload(workload("control-plane"))])
+    #expect(latest == nil, "readers see complete updates only")
+    state.publish(state.load([.upsertWorkload(workload("file"))]))
+    #expect(latest?.allWorkloads.map { $0.uid } == ["file"])
+    state.finish(update, update.delta)
+    #expect(latest?.allWorkloads.map { $0.uid }.sorted() == ["control-plane", "file"])
+  }
+}
+
+extension MeshState {
+  /// An update as the control plane makes it.
+  fileprivate func update(_ changes: [MeshChange]) {
+    var update = beginUpdate()
+    update.apply(changes)
+    finish(update, update.delta)
   }
 }

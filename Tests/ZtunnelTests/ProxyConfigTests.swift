@@ -148,6 +148,7 @@ struct SecurityVariablesTests {
     "what cannot be used stops the start",
     arguments: [
       ["COMPLIANCE_POLICY": "pcq"], ["TLS12_ENABLED": "yes"], ["AMBIENT_SNAPSHOT_PATH": "/a"],
+      ["AMBIENT_SNAPSHOT_PATH": "/a", "AMBIENT_SNAPSHOT_KEY": "/key", "XDS_ON_DEMAND": "true"],
       ["SPIFFE_ENDPOINT_SOCKET": "tcp://127.0.0.1:1", "LOCAL_CA_PATH": "-"],
       ["SPIFFE_ENDPOINT_SOCKET": "unix:run/agent.sock", "LOCAL_CA_PATH": "-"],
       ["SPIFFE_ENDPOINT_SOCKET": "unix:///run/agent.sock"],

@@ -31,6 +31,14 @@ private final class SnapshotDirectory {
   var isKept: Bool { FileManager.default.fileExists(atPath: file) }
 }
 
+extension MeshJournal {
+  /// A response of one portion.
+  fileprivate func append(_ response: Response) {
+    retain(response)
+    commit()
+  }
+}
+
 @Suite("Snapshots")
 struct SnapshotTests {
   private let directory: SnapshotDirectory
@@ -97,6 +105,26 @@ struct SnapshotTests {
     let before = try directory.bytes().count
     journal.append(response(policies, ["p": "2"], removed: ["unknown"]))
     #expect(try directory.bytes().count == before, "what is known already is not written again")
+  }
+
+  @Test("a response in portions is written when it is whole, as one record with each name's last word")
+  func portions() throws {
+    let journal = try journal()
+    journal.append(response(policies, ["gone": "1", "stays": "1"]))
+    journal.complete()
+    let before = try directory.bytes()
+    journal.retain(response(policies, ["p": "1", "q": "1"]))
+    journal.retain(response(policies, ["p": "2"], removed: ["gone", "q"]))
+    journal.confirm()
+    #expect(try directory.bytes() == before, "half a response could open what is denied")
+    journal.commit()
+    #expect(try restored() == ["p": "2", "stays": "1"])
+    let after = try directory.bytes()
+    // The length of the one record stands before it.
+    let length = after[before.count..<before.count + 4].reduce(0) { $0 << 8 | Int($1) }
+    #expect(after.count == before.count + 4 + length)
+    journal.commit()
+    #expect(try directory.bytes() == after, "nothing is left to write")
   }
 
   @Test("is written anew when it has grown, with nothing lost")

@@ -8,6 +8,8 @@ public struct DiscoveryConfiguration: Hashable, Sendable {
   public let endpoint: GRPCEndpoint
   /// What it is told about this proxy.
   public let node: NodeDescription
+  /// Records are learnt as they are needed, `XDS_ON_DEMAND`.
+  public let isOnDemand: Bool
 }
 
 /// The variables that name a control plane and say how to talk to it (xds.md §1, identity.md §3).

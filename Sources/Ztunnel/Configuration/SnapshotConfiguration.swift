@@ -17,13 +17,19 @@ public struct SnapshotConfiguration: Hashable, Sendable {
 }
 
 extension EnvironmentReader {
-  /// Nil unless `AMBIENT_SNAPSHOT_PATH` is set.
-  mutating func snapshot() -> SnapshotConfiguration? {
+  /// Nil unless `AMBIENT_SNAPSHOT_PATH` is set, which is refused where the mesh is learnt on demand: half a mesh could open
+  /// what is denied.
+  mutating func snapshot(isOnDemand: Bool) -> SnapshotConfiguration? {
     let age =
       duration("AMBIENT_SNAPSHOT_MAX_AGE", in: .seconds(60)...(.seconds(365 * 86_400))) ?? .seconds(86_400)
     let keepsCertificates = bool("AMBIENT_SNAPSHOT_CERTIFICATES", default: true)
     let key = path("AMBIENT_SNAPSHOT_KEY", "the path of a file with 32 random bytes or more")
     guard let directory = path("AMBIENT_SNAPSHOT_PATH", "a directory") else { return nil }
+    if isOnDemand {
+      report(
+        "AMBIENT_SNAPSHOT_PATH",
+        "XDS_ON_DEMAND is true too, and a restart without the control plane needs the whole mesh: unset one of them")
+    }
     let credential = value("CREDENTIALS_DIRECTORY").map { "\($0)/\(SnapshotConfiguration.credential)" }
     guard let key = key ?? credential else {
       report(

@@ -6,8 +6,6 @@ extension EnvironmentReader {
     refuseProxyMode()
     let isProxyOff = bool("ENABLE_PROXY") == false
     refuse("ENABLE_PROXY", if: isProxyOff, "unset it: the proxy is all that there is to run")
-    let isOnDemand = bool("XDS_ON_DEMAND") == true
-    refuse("XDS_ON_DEMAND", if: isOnDemand, "unset it: the mesh is always loaded whole")
   }
 
   private mutating func refuseProxyMode() {

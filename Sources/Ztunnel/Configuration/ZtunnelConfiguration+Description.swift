@@ -32,6 +32,7 @@ extension ZtunnelConfiguration {
       ("CONNECTION_TERMINATION_DEADLINE", DurationText.describe(terminationDeadline)),
       ("ENABLE_RESPONSE_BAGGAGE", "\(respondsWithBaggage)"),
       ("XDS_ADDRESS", discovery.map { "\($0.endpoint.target)" } ?? ""),
+      ("XDS_ON_DEMAND", "\(discovery?.isOnDemand ?? false)"),
       ("CA_ADDRESS", authority.map { "\($0.target)" } ?? ""),
       meshDescription,
       ("LOCAL_CA_PATH", localCAPath ?? ""),

@@ -115,11 +115,13 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     reader.refuseUnsupported()
     tlsProfile = reader.tlsProfile()
     revocationListPath = reader.revocationListPath()
-    snapshot = reader.snapshot()
+    let isOnDemand = reader.bool("XDS_ON_DEMAND", default: false)
+    snapshot = reader.snapshot(isOnDemand: isOnDemand)
     discovery = reader.controlPlane(
       "XDS", localVariables: ["LOCAL_XDS_PATH", "LOCAL_XDS"], proxyConfig, tlsProfile
     ).map {
-      DiscoveryConfiguration(endpoint: $0, node: NodeDescription(environment: environment))
+      DiscoveryConfiguration(
+        endpoint: $0, node: NodeDescription(environment: environment), isOnDemand: isOnDemand)
     }
     spiffeAgent = reader.spiffeEndpoint()
     // What is on this machine goes before the control plane.

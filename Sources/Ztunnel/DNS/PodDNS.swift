@@ -30,6 +30,8 @@ final class PodDNS {
   private static let mostQueriesOfProcess = 4096
   /// TCP connections of one pod on one worker.
   private static let mostConnections = 128
+  /// Time a query waits for the control plane, where the mesh is learnt on demand: less than after which clients ask again.
+  private static let learningLimit = Duration.seconds(2)
   /// Datagrams taken in one turn, so that workers share a burst.
   private static let turn = 64
 
@@ -151,7 +153,8 @@ final class PodDNS {
     case .query(let query):
       let info = pod.info
       if let client = worker.mesh.localWorkload(
-        namespace: info.namespace, name: info.name, serviceAccount: info.serviceAccount)
+        namespace: info.namespace, name: info.name, serviceAccount: info.serviceAccount),
+        resolver.unsettledKeys(for: query.question, client: client, in: worker.mesh).isEmpty
       {
         return answer(query, for: client, over: transport, reply)
       }
@@ -162,6 +165,12 @@ final class PodDNS {
       waiting += 1
       worker.loop.spawn { [self] in
         let client = try? await worker.localWorkload(info)
+        if let client {
+          // What cannot be learnt in time is asked of the resolver upstream, as what is not in the mesh.
+          _ = await worker.learn(within: Self.learningLimit) { [resolver] mesh in
+            resolver.unsettledKeys(for: query.question, client: client, in: mesh)
+          }
+        }
         waiting -= 1
         if let client {
           answer(query, for: client, over: transport, reply)

@@ -12,9 +12,6 @@ final class ZtunnelMetrics: Sendable {
   let traffic: TrafficMetrics
   // By name in observability.md §4.
   let onDemandDNS: MetricFamily<Counter>
-  let xdsTerminations: MetricFamily<Counter>
-  let xdsMessages: MetricFamily<Counter>
-  let xdsMessageBytes: MetricFamily<Counter>
   let activeProxies: Gauge
   let pendingProxies: Gauge
   let proxiesStarted: Counter
@@ -27,8 +24,6 @@ final class ZtunnelMetrics: Sendable {
   let handshakeDurations: MetricFamily<Histogram>
   let tunnelRequestDurations: MetricFamily<Histogram>
   let poolStreams: MetricFamily<Counter>
-  let xdsConnected: Gauge
-  let xdsRejections: MetricFamily<Counter>
   /// What the workers last said of themselves.
   private let reports = Mutex<[Int: WorkerReport]>([:])
 
@@ -46,14 +41,6 @@ final class ZtunnelMetrics: Sendable {
     ]
     onDemandDNS = registry.counters(
       "istio_on_demand_dns", "The total number of requests that used on-demand DNS", labels: source + ["hostname"])
-    xdsTerminations = registry.counters(
-      "istio_xds_connection_terminations", "The total number of completed connections to the control plane",
-      labels: ["reason"])
-    xdsMessages = registry.counters(
-      "istio_xds_message", "The total number of messages received from the control plane", labels: ["url"])
-    xdsMessageBytes = registry.counters(
-      "istio_xds_message_bytes", "The total number of bytes received from the control plane", labels: ["url"],
-      unit: "bytes")
     activeProxies = registry.gauge(
       "workload_manager_active_proxy_count", "The number of pods that are served now")
     pendingProxies = registry.gauge(
@@ -82,9 +69,6 @@ final class ZtunnelMetrics: Sendable {
     poolStreams = registry.counters(
       "ztunnel_pool_streams_opened", "Streams opened on tunnels, by whether the tunnel was there already",
       labels: ["tunnel"])
-    xdsConnected = registry.gauge("ztunnel_xds_connected", "1 while there is a stream to the control plane")
-    xdsRejections = registry.counters(
-      "ztunnel_xds_rejected_resources", "Resources of the control plane that were not taken", labels: ["type"])
     for reporter in TrafficLabels.Reporter.allCases {
       // A histogram that is there from the start makes rates right from the first observation.
       _ = (connectDurations(reporter.rawValue), handshakeDurations(reporter.rawValue))
@@ -246,24 +230,45 @@ extension ZtunnelMetrics {
     }
   }
 
-  /// Counts what happens between this proxy and the control plane.
-  func count(_ event: DeltaClientEvent) {
-    switch event {
-    case .connected: xdsConnected.set(1)
-    case .received(let url, let bytes):
-      xdsMessages(url).add()
-      xdsMessageBytes(url).add(UInt64(bytes))
-    case .rejected(let type): xdsRejections(type.name).add()
-    case .ended(let status, let wasConnected):
-      xdsConnected.set(0)
-      let reason =
-        switch status.status {
-        case .ok: "Complete"
-        case _ where !wasConnected: "ConnectionError"
-        case .unavailable, .cancelled, .deadlineExceeded: "Reconnect"
-        default: "Error"
-        }
-      xdsTerminations(reason).add()
+  /// Adds how it goes between this proxy and the control plane.
+  func register(controlPlane statistics: @escaping @Sendable () -> XDSStatistics) {
+    func collect(
+      _ description: MetricDescription, _ add: @escaping @Sendable (XDSStatistics, inout MetricSamples) -> Void
+    ) {
+      registry.collect(description) { add(statistics(), &$0) }
+    }
+    collect(
+      MetricDescription(
+        .counter, "istio_xds_connection_terminations", "The total number of completed connections to the control plane")
+    ) {
+      for (reason, count) in $0.terminations { $1.add(["reason": reason.rawValue], Int64(clamping: count)) }
+    }
+    collect(
+      MetricDescription(.counter, "istio_xds_message", "The total number of messages received from the control plane")
+    ) {
+      for (type, messages) in $0.messages { $1.add(["url": type.rawValue], Int64(clamping: messages.count)) }
+    }
+    collect(
+      MetricDescription(
+        .counter, "istio_xds_message_bytes", "The total number of bytes received from the control plane", unit: "bytes")
+    ) {
+      for (type, messages) in $0.messages { $1.add(["url": type.rawValue], Int64(clamping: messages.bytes)) }
+    }
+    collect(MetricDescription(.gauge, "ztunnel_xds_connected", "1 while there is a stream to the control plane")) {
+      $1.add([:], $0.connectedSince == nil ? Int64(0) : Int64(1))
+    }
+    collect(
+      MetricDescription(
+        .counter, "ztunnel_xds_rejected_resources", "Resources of the control plane that were not taken")
+    ) {
+      for (type, count) in $0.rejectedResources { $1.add(["type": type.name], Int64(clamping: count)) }
+    }
+    collect(
+      MetricDescription(
+        .gauge, "ztunnel_xds_last_answer_age_seconds", "Time since a response was answered", unit: "seconds")
+    ) {
+      guard let last = $0.lastAnswer else { return }
+      $1.add([:], (ContinuousClock.now - last).components.seconds)
     }
   }
 }

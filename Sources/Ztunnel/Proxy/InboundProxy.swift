@@ -35,6 +35,10 @@ struct InboundProxy {
           .unknownLocalWorkload(name: info.name, namespace: info.namespace, serviceAccount: info.serviceAccount))
       }
       let authority = Array((stream.headers[":authority"] ?? "").utf8)
+      let missing = await worker.learn(within: Worker.demandLimit) {
+        $0.unsettledKeys(inboundTo: workload, connectionIP: local.ip, authority: authority)
+      }
+      guard missing.isEmpty else { throw .notLearnt(missing) }
       switch pod.mesh.inbound(to: workload, connectionIP: local.ip, authority: authority) {
       case .refused(let refusal): throw .inbound(refusal)
       case .accepted(let accepted): route = accepted
@@ -44,6 +48,7 @@ struct InboundProxy {
       pod.deny(from: peer, to: local, .inbound, error)
       return
     }
+    await worker.learnPeer(peer.ip)
     await serve(workload, route, since: start)
   }
 

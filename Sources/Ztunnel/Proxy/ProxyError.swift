@@ -55,6 +55,8 @@ enum ProxyError: CodedError, Equatable {
   case socks(SocksError)
   /// The next hop's host name has no address that can be used.
   case unresolved(RouteRefusal, ResolutionError)
+  /// The control plane has not said in time what is under these names.
+  case notLearnt([MeshKey])
 
   var code: String {
     switch self {
@@ -85,6 +87,7 @@ enum ProxyError: CodedError, Equatable {
     case .tooManyHandshakes: "TOO_MANY_HANDSHAKES"
     case .socks(let error): error.code
     case .unresolved(let refusal, _): refusal.code
+    case .notLearnt: "XDS_ON_DEMAND_TIMEOUT"
     }
   }
 
@@ -119,6 +122,8 @@ enum ProxyError: CodedError, Equatable {
     case .tooManyHandshakes: "too many TLS handshakes are under way in this pod"
     case .socks(let error): error.summary
     case .unresolved(let refusal, let error): "\(refusal.summary): \(error.summary)"
+    case .notLearnt(let keys):
+      "the control plane did not say in time what is at \(keys.map(\.description).joined(separator: ", "))"
     }
   }
 
@@ -128,6 +133,7 @@ enum ProxyError: CodedError, Equatable {
     case .inbound(let error): error.remedy
     case .socks(let error): error.remedy
     case .unresolved(let refusal, _): refusal.remedy
+    case .notLearnt: "check that the control plane is reached, and that it serves subscriptions on demand"
     case .policyRejected(let error), .policyChanged(let error): error.remedy
     case .identity(let error): error.remedy
     case .peerRevoked: HTTP2ConnectionError.peerRevoked.remedy

@@ -24,8 +24,7 @@ struct UpstreamChoice {
     addresses.leaveName()
     var failure: ProxyError?
     for _ in 0..<Self.mostNames {
-      let decision = pod.mesh.route(
-        from: source, sourceIP: sourceIP(for: source), to: destination, excluding: excluded, using: &pod.worker.random)
+      let decision = try await decide(pod, source)
       guard case .needsResolution(let resolution) = decision else {
         if let failure, case .refused = decision { throw failure }
         let upstream = try Self.upstream(decision)
@@ -56,6 +55,28 @@ struct UpstreamChoice {
       if let other = try? await next(pod, source) { return other }
     }
     return nil
+  }
+
+  /// What the mesh says. Where it is learnt on demand, what the decision depends on is waited for: as long as it is not
+  /// known what is at an address, nothing may go there.
+  private func decide(_ pod: PodWorker, _ source: Workload) async throws(ProxyError) -> OutboundDecision {
+    let sourceIP = sourceIP(for: source)
+    guard pod.mesh.settings.isOnDemand else {
+      return pod.mesh.route(
+        from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &pod.worker.random)
+    }
+    var choice = pod.mesh.routeOnDemand(
+      from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &pod.worker.random)
+    if !choice.unsettled.isEmpty {
+      let missing = await pod.worker.learn(within: Worker.demandLimit) { mesh in
+        choice = mesh.routeOnDemand(
+          from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &pod.worker.random)
+        return choice.unsettled
+      }
+      guard missing.isEmpty else { throw .notLearnt(missing) }
+    }
+    pod.worker.note(inUse: choice.settled)
+    return choice.decision
   }
 
   /// A client of the pod's own SOCKS port comes from loopback, and is the pod all the same.

@@ -18,11 +18,14 @@ struct WorkerContext: Sendable {
   let logger: Logger
   let names: NameService
   let metrics: ZtunnelMetrics
+  /// Nil where the whole mesh is known.
+  let demands: ControlPlane?
 
   /// Without `names` the system's lookup finds the addresses of host names.
   init(
     configuration: ZtunnelConfiguration, certificates: CertificateStore, revocations: RevocationState? = nil,
-    accessLog: AccessLog, logger: Logger, metrics: ZtunnelMetrics, names: NameService? = nil
+    accessLog: AccessLog, logger: Logger, metrics: ZtunnelMetrics, names: NameService? = nil,
+    demands: ControlPlane? = nil
   ) {
     self.metrics = metrics
     self.configuration = configuration
@@ -31,6 +34,7 @@ struct WorkerContext: Sendable {
     self.accessLog = accessLog
     self.logger = logger
     self.names = names ?? NameService(SystemResolver(ipv6Enabled: configuration.ipv6Enabled))
+    self.demands = demands
   }
 }
 
@@ -70,9 +74,15 @@ final class Worker {
   private var isCut = false
   private var meshWaiters: [UInt64: (Bool) -> Void] = [:]
   private var lastWaiter: UInt64 = 0
+  private var usedKeys = UsedKeys()
 
   /// Time a connection waits for the record of its own pod (datapath.md §3).
   static let workloadLimit = Duration.seconds(5)
+  /// Time a connection waits for records that it depends on, where the mesh is learnt on demand.
+  static let demandLimit = Duration.seconds(5)
+  /// Time it waits for records that only make its log line better: some round trips to the control plane, and little enough
+  /// for each connection to bear when that is away.
+  static let labelLimit = Duration.milliseconds(200)
   /// Time a connection waits for its pod's certificate.
   static let certificateLimit = Duration.seconds(10)
   /// Time that what is under way has to end by itself when its pod is gone. The node agent waits for it, and others
@@ -183,6 +193,14 @@ final class Worker {
 
   /// The record of a pod's own workload, waited for up to five seconds. Throws ``ProxyError/unknownLocalWorkload(_:)``.
   func localWorkload(_ info: WorkloadInfo) async throws(ProxyError) -> Workload {
+    if let workload = mesh.localWorkload(
+      namespace: info.namespace, name: info.name, serviceAccount: info.serviceAccount)
+    {
+      return workload
+    }
+    // The control plane sends this node's workloads unasked, but may not have heard of this one's node.
+    let cluster = context.configuration.clusterID
+    context.demands?.demand([.workload(uid: "\(cluster)//Pod/\(info.namespace)/\(info.name)")])
     let deadline = ContinuousClock.now + Self.workloadLimit
     while true {
       if let workload = mesh.localWorkload(
@@ -192,6 +210,38 @@ final class Worker {
       }
       guard await meshChanges(before: deadline) else { throw .unknownLocalWorkload(info) }
     }
+  }
+
+  /// Suspends until the mesh has what `unsettled` asks of it, where it is learnt on demand, and returns what is missing
+  /// when `limit` has passed. `unsettled` is asked again after each change, because one record can lead to another.
+  func learn(within limit: Duration, _ unsettled: (MeshSnapshot) -> [MeshKey]) async -> [MeshKey] {
+    guard let demands = context.demands else { return [] }
+    let deadline = ContinuousClock.now + limit
+    var asked: Set<MeshKey> = []
+    while true {
+      let missing = unsettled(mesh)
+      if missing.isEmpty { return [] }
+      let new = missing.filter { asked.insert($0).inserted }
+      if !new.isEmpty { demands.demand(new) }
+      repeat {
+        guard await meshChanges(before: deadline) else { return missing }
+      } while !missing.contains { mesh.isSettled($0) }
+    }
+  }
+
+  /// Tells the control plane's client that the records under `keys` are in use, so that it keeps them.
+  func note(inUse keys: [MeshKey]) {
+    guard let demands = context.demands else { return }
+    let news = usedKeys.news(keys, at: .now)
+    if !news.isEmpty { demands.demand(news) }
+  }
+
+  /// The record of the workload at a peer's address, for the log.
+  func learnPeer(_ ip: IPAddress) async {
+    guard context.demands != nil else { return }
+    let key = MeshKey.address(NetworkAddress(network: mesh.settings.network, ip: ip.canonical))
+    _ = await learn(within: Self.labelLimit) { $0.isSettled(key) ? [] : [key] }
+    note(inUse: [key])
   }
 
   /// Suspends until the mesh state changes: true; or until `deadline`: false.

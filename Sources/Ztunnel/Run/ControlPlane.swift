@@ -13,6 +13,7 @@ final class ControlPlane: Sendable {
   // Used on `loop` only, once it runs.
   nonisolated(unsafe) private let buffers = WorkBuffers()
   nonisolated(unsafe) private var client: DeltaClient?
+  private let recorder = XDSStatisticsRecorder()
 
   /// Starts the thread. Throws ``SystemError``.
   init() throws(SystemError) {
@@ -34,34 +35,35 @@ final class ControlPlane: Sendable {
   /// Time after which what is kept for a restart is confirmed, while the control plane is there.
   private static let confirmation = Duration.seconds(300)
 
-  /// Follows the mesh that the control plane describes, until ``stop()``. `apply` and `ready` are called on `control`;
-  /// the control plane has its answer when `apply` has returned. `journal`, if any, is this object's from now on.
+  /// Follows the mesh that the control plane describes, until ``stop()``. `begin`, `publish` and `ready` are called on
+  /// `control`; the control plane has its answer when `publish` has returned. `journal`, if any, is this object's from now
+  /// on.
   func follow(
     _ discovery: DiscoveryConfiguration, _ subscription: DeltaSubscription, keeping journal: MeshJournal?,
-    on control: EventLoop, logger: Logger, metrics: ZtunnelMetrics, apply: @escaping ([MeshChange]) async -> Void,
+    on control: EventLoop, logger: Logger,
+    begin: @escaping () -> MeshUpdate, publish: @escaping (MeshUpdate, MeshDelta) async -> Void,
     ready: @escaping () -> Void
   ) {
     // Called on `control` alone.
-    nonisolated(unsafe) let apply = apply
-    nonisolated(unsafe) let ready = ready
+    nonisolated(unsafe) let (begin, publish, ready) = (begin, publish, ready)
     // Made by the caller, and used on `loop` alone from here on.
     nonisolated(unsafe) let journal = journal
+    let owner = MeshOwner(
+      begin: { await control.value { begin() } },
+      publish: { update in
+        let delta = update.delta
+        await control.value { await publish(update, delta) }
+        // What is large and no longer in force is taken down here, not by whoever let go of it last.
+        withExtendedLifetime(delta) {}
+      })
     loop.spawn { [self] in
       let client = DeltaClient(
         channel: GRPCChannel(discovery.endpoint, loop: loop, buffers: buffers), subscription: subscription, loop: loop,
-        logger: logger, retain: { journal?.append($0) },
-        apply: { changes in
-          await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
-            control.spawn {
-              await apply(changes)
-              continuation.resume()
-            }
-          }
-        },
+        logger: logger, owner: owner, keeper: journal, recorder: recorder,
         ready: {
           control.spawn { ready() }
           journal?.complete()
-        }, observe: { metrics.count($0) })
+        })
       self.client = client
       if let journal { loop.spawn { await self.confirm(journal, client) } }
       await client.run()
@@ -75,6 +77,14 @@ final class ControlPlane: Sendable {
     }
   }
 
+  /// How the conversation about the mesh goes. From any thread.
+  var statistics: XDSStatistics { recorder.current }
+
+  /// The data path uses the records under `keys`; unknown ones are asked for. From any thread.
+  func demand(_ keys: [MeshKey]) {
+    loop.spawn { [self] in client?.demand(keys) }
+  }
+
   /// Follows no longer. From any thread.
   func stop() {
     loop.spawn { [self] in client?.stop() }
@@ -85,5 +95,16 @@ final class ControlPlane: Sendable {
   func end() {
     loop.stop()
     loop.join()
+  }
+}
+
+extension EventLoop {
+  /// Runs `body` on this loop and returns its value on the caller's.
+  fileprivate func value<Value: Sendable>(_ body: @escaping () async -> Value) async -> Value {
+    // Handed to this loop's thread, and run nowhere else.
+    nonisolated(unsafe) let body = body
+    return await withUnsafeContinuation { continuation in
+      spawn { continuation.resume(returning: await body()) }
+    }
   }
 }

@@ -46,10 +46,12 @@ final class Daemon {
     let settings = MeshSettings(
       network: configuration.network, localNode: configuration.nodeName,
       isSOCKS5Enabled: configuration.socks5Enabled,
-      reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel)
+      reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel,
+      isOnDemand: configuration.discovery?.isOnDemand ?? false)
     let metrics = ZtunnelMetrics(version: configuration.istioVersion)
     metrics.register(certificates: certificates, log: log)
     if let state = tls.revocations { metrics.register(state) }
+    if configuration.discovery != nil, let controlPlane { metrics.register { controlPlane.statistics } }
     self.metrics = metrics
     let shared = SharedMesh(MeshSnapshot(settings: settings))
     metrics.register(shared)
@@ -64,7 +66,8 @@ final class Daemon {
     }
     let context = WorkerContext(
       configuration: configuration, certificates: certificates, revocations: tls.revocations,
-      accessLog: log.accessLog, logger: Logger(label: "ztunnel::proxy"), metrics: metrics)
+      accessLog: log.accessLog, logger: Logger(label: "ztunnel::proxy"), metrics: metrics,
+      demands: settings.isOnDemand ? controlPlane : nil)
     vault = try configuration.snapshot.map { try SnapshotVault($0) }
     keeper = vault.flatMap { vault in
       guard configuration.snapshot?.keepsCertificates == true, configuration.localCAPath == nil else {
@@ -143,20 +146,20 @@ final class Daemon {
     ServiceNotifier.status("not ready: state manager")
     let journal = vault.map { MeshJournal($0, logger: Logger(label: "ztunnel::snapshot")) }
     let before = MeshRestoration(
-      discovery.node, journal, limit: configuration.snapshot?.maximumAge ?? .zero, logger: logger)
-    mesh.apply(before.changes)
+      discovery, journal, limit: configuration.snapshot?.maximumAge ?? .zero, of: mesh.beginUpdate(), logger: logger)
+    mesh.finish(before.update, before.update.delta)
     if let age = before.age {
       _ = control.schedule(after: Self.snapshotPatience) { [unowned self] in serveFromSnapshot(age) }
     }
     controlPlane.follow(
       discovery, before.subscription, keeping: journal, on: control, logger: Logger(label: "ztunnel::xds"),
-      metrics: metrics,
-      apply: { [unowned self] in await enforce($0) }, ready: { [unowned self] in received() })
+      begin: { [mesh] in mesh.beginUpdate() }, publish: { [unowned self] in await enforce($0, $1) },
+      ready: { [unowned self] in received() })
   }
 
   /// Returns when every worker decides by the changed mesh: then it may be said that the changes are in force.
-  private func enforce(_ changes: [MeshChange]) async {
-    mesh.apply(changes)
+  private func enforce(_ update: MeshUpdate, _ delta: MeshDelta) async {
+    mesh.finish(update, delta)
     for worker in workers { await worker.run { _ in } }
   }
 

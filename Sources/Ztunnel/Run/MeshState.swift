@@ -8,6 +8,8 @@ public final class MeshState {
 
   public private(set) var snapshot: MeshSnapshot
   private let publisher: Publish
+  /// What was changed while an update was being put together; nil while there is none.
+  private var changedMeanwhile: [MeshChange]?
 
   /// An empty mesh.
   public init(settings: MeshSettings, publish: @escaping Publish) {
@@ -17,6 +19,7 @@ public final class MeshState {
 
   /// Makes changes without telling anybody; the caller publishes the result. A delta that is empty changed nothing.
   func load(_ changes: [MeshChange]) -> MeshDelta {
+    changedMeanwhile?.append(contentsOf: changes)
     let (next, delta) = snapshot.applying(changes)
     if !delta.isEmpty { snapshot = next }
     return delta
@@ -25,9 +28,20 @@ public final class MeshState {
   /// Tells what has changed.
   func publish(_ delta: MeshDelta) { publisher(snapshot, delta) }
 
-  /// Makes changes and tells of them.
-  func apply(_ changes: [MeshChange]) {
-    let delta = load(changes)
-    if !delta.isEmpty { publish(delta) }
+  // MARK: Updates that are put together elsewhere
+
+  /// An update of the mesh of now, to be put together on any thread and given to ``finish(_:_:)``; one at a time.
+  func beginUpdate() -> MeshUpdate {
+    changedMeanwhile = []
+    return MeshUpdate(of: snapshot)
+  }
+
+  /// Makes an update the mesh in force. What others have changed meanwhile stays changed: it is changed again on top.
+  func finish(_ update: MeshUpdate, _ delta: MeshDelta) {
+    let meanwhile = changedMeanwhile ?? []
+    changedMeanwhile = nil
+    guard !delta.isEmpty else { return }
+    snapshot = meanwhile.isEmpty ? update.snapshot : update.snapshot.applying(meanwhile).snapshot
+    publish(delta)
   }
 }

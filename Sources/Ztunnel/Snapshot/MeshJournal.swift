@@ -11,8 +11,8 @@ import XDS
 ///
 /// There is a file only while it is complete: it begins when each type was received once, and goes where it cannot be
 /// kept up. A part of the mesh without its policies would open what is denied. Belongs to the control plane's loop.
-final class MeshJournal {
-  typealias Response = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
+final class MeshJournal: ResponseKeeper {
+  typealias Response = RetainedResponse
   typealias Resource = Envoy_Service_Discovery_V3_Resource
 
   private let vault: SnapshotVault
@@ -20,6 +20,8 @@ final class MeshJournal {
   private let now: () -> Timestamp
   /// Everything retained, by type and name.
   private var resources: [String: [String: Resource]] = [:]
+  /// Names of what has changed since the last record, by type.
+  private var unwritten: [String: Set<String>] = [:]
   private var isComplete = false
   private var file: SharedDescriptor?
   private var sealed: SealedFile?
@@ -48,7 +50,7 @@ final class MeshJournal {
       for record in records {
         guard let (time, response) = Self.read(record) else { throw .malformed(path: path) }
         confirmed = max(confirmed, time)
-        take(response)
+        retain(response)
       }
       guard !records.isEmpty else { throw .malformed(path: path) }
       let age = max(0, now().seconds(since: confirmed))
@@ -58,21 +60,52 @@ final class MeshJournal {
       isComplete = true
       return (responses, age)
     } catch {
-      resources = [:]
-      discard()
+      _ = refuse()
       throw error
     }
   }
 
+  /// Forgets what was restored and removes the file: nothing can be made of it. Returns the error that says so.
+  func refuse() -> SnapshotError {
+    resources = [:]
+    isComplete = false
+    discard()
+    return .malformed(path: path)
+  }
+
   // MARK: What the control plane says
 
-  /// Takes what was understood of a response, before it is acknowledged.
-  func append(_ response: Response) {
-    let changes = changes(in: response)
-    guard !changes.resources.isEmpty || !changes.removedResources.isEmpty else { return }
-    take(changes)
-    guard isComplete else { return }
-    write(changes)
+  /// Takes what is known from a portion of a response. What is known already, as policies are that come again with every
+  /// stream, is not written again.
+  func retain(_ portion: Response) {
+    let url = portion.typeURL
+    var changed: [String] = []
+    for resource in portion.resources where resources[url]?[resource.name] != resource {
+      resources[url, default: [:]][resource.name] = resource
+      changed.append(resource.name)
+    }
+    for name in portion.removedResources where resources[url]?.removeValue(forKey: name) != nil {
+      changed.append(name)
+    }
+    if isComplete, !changed.isEmpty { unwritten[url, default: []].formUnion(changed) }
+  }
+
+  /// Writes what was retained of a response as one record: after a crash all of it is known, or nothing.
+  func commit() {
+    let changes = unwritten
+    unwritten = [:]
+    for (url, names) in changes {
+      var record = Response()
+      record.typeURL = url
+      for name in names {
+        if let resource = resources[url]?[name] {
+          record.resources.append(resource)
+        } else {
+          record.removedResources.append(name)
+        }
+      }
+      write(record)
+    }
   }
 
   /// Each type was received once: from now on there is a file.
@@ -83,7 +116,8 @@ final class MeshJournal {
 
   /// The control plane is there, so what is known is true now.
   func confirm() {
-    guard isComplete else { return }
+    // The record of a response that is being taken confirms too, when it is whole.
+    guard isComplete, unwritten.isEmpty else { return }
     write(Response())
   }
 
@@ -147,21 +181,6 @@ final class MeshJournal {
       response.resources = entries.sorted { $0.key < $1.key }.map(\.value)
       return response
     }
-  }
-
-  private func take(_ response: Response) {
-    for resource in response.resources { resources[response.typeURL, default: [:]][resource.name] = resource }
-    for name in response.removedResources { resources[response.typeURL]?[name] = nil }
-  }
-
-  /// What is new in a response: policies come again with every stream.
-  private func changes(in response: Response) -> Response {
-    let known = resources[response.typeURL] ?? [:]
-    var changes = response
-    changes.resources = response.resources.filter { known[$0.name] != $0 }
-    let added = Set(changes.resources.lazy.map(\.name))
-    changes.removedResources = response.removedResources.filter { known[$0] != nil || added.contains($0) }
-    return changes
   }
 
   private static func record(_ response: Response, at time: Timestamp) throws -> [UInt8] {

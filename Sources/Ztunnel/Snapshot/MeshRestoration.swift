@@ -3,26 +3,33 @@ import Mesh
 import TLS
 import XDS
 
-/// What a start finds of the mesh from before: the subscription that knows it, and the changes that make it.
+/// What a start finds of the mesh from before: the subscription that knows it, and the mesh that it makes.
 struct MeshRestoration {
   let subscription: DeltaSubscription
-  /// Empty where nothing was kept or nothing of it can be used.
-  let changes: [MeshChange]
+  /// Changes nothing where nothing was kept or nothing of it can be used.
+  let update: MeshUpdate
   /// Seconds since the control plane confirmed it; nil where there is none.
   let age: Int64?
 
-  /// Reads the journal. What is wrong with it is logged, and the start goes on without.
-  init(_ node: NodeDescription, _ journal: MeshJournal?, limit: Duration, logger: Logger) {
-    var subscription = DeltaSubscription(node: node, retains: journal != nil)
-    var (changes, age): ([MeshChange], Int64?) = ([], nil)
+  /// Reads the journal on top of `present`. What is wrong with it is logged, and the start goes on without.
+  init(
+    _ discovery: DiscoveryConfiguration, _ journal: MeshJournal?, limit: Duration, of present: MeshUpdate,
+    logger: Logger
+  ) {
+    let nothing = DeltaSubscription(
+      node: discovery.node, mode: discovery.isOnDemand ? .onDemand : .everything, retains: journal != nil)
+    var (subscription, update, age): (DeltaSubscription, MeshUpdate, Int64?) = (nothing, present, nil)
     do throws(SnapshotError) {
-      if let kept = try journal?.restore(limit: limit) {
-        changes = subscription.restore(kept.responses)
+      if let journal, let kept = try journal.restore(limit: limit) {
+        do throws(ResourceRejection) { try subscription.restore(kept.responses, into: &update) } catch {
+          throw journal.refuse()
+        }
         age = kept.age
       }
     } catch {
+      (subscription, update) = (nothing, present)
       logger.warning("the mesh from before the start is not used", metadata: ["error": "\(error)"])
     }
-    (self.subscription, self.changes, self.age) = (subscription, changes, age)
+    (self.subscription, self.update, self.age) = (subscription, update, age)
   }
 }

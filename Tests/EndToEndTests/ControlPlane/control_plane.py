@@ -112,6 +112,35 @@ def version(url, value):
     return hashlib.sha256(value).hexdigest()[:16] if url == ADDRESS_URL else ""
 
 
+def aliases(value):
+    """Every address of a workload or a service, as network/ip."""
+    record = workload.Address.FromString(value)
+    if record.WhichOneof("type") == "workload":
+        return [f"{record.workload.network}/{ipaddress.ip_address(address)}" for address in record.workload.addresses]
+    return [f"{address.network}/{ipaddress.ip_address(address.address)}" for address in record.service.addresses]
+
+
+def on_demand(resources, wanted, asked, node):
+    """Of all resources those that are subscribed to by a name or an alias, with the workloads of services and of the
+    asking node; which of them answer what was just asked for; and the names just asked for that are nobody's
+    (xds.md §3.2)."""
+    of_node = node.partition("ztunnel-")[2].partition(".")[0]
+    found, fresh, answered = {}, set(), set()
+    for name, value in resources.items():
+        own = {name, *aliases(value)}
+        if own & wanted:
+            found[name] = value
+        if own & asked:
+            fresh.add(name)
+            answered |= own
+    services = set(found)
+    for name, value in resources.items():
+        record = workload.Address.FromString(value).workload
+        if services & set(record.services) or (of_node and record.node == of_node):
+            found[name] = value
+    return found, fresh, asked - answered
+
+
 def delta(requests, context):
     metadata = dict(context.invocation_metadata())
     if metadata.get("authorization") != f"Bearer {TOKEN}":
@@ -129,6 +158,8 @@ def delta(requests, context):
 
     threading.Thread(target=pull, daemon=True).start()
     state, held, number = State(), {}, 0
+    # Names subscribed to by type, where that is not everything, and those not answered yet.
+    wanted, asked = {}, {}
     node, waiting, told = "", set(), None
     while context.is_active():
         try:
@@ -142,17 +173,37 @@ def delta(requests, context):
                 say("NACK", short, request.error_detail.message)
             elif request.response_nonce:
                 say("ACK", short, request.response_nonce)
+            elif url in held:
+                for name in request.resource_names_subscribe:
+                    say("demand", short, name)
+                for name in request.resource_names_unsubscribe:
+                    say("release", short, name)
+                wanted[url] |= set(request.resource_names_subscribe)
+                asked[url] |= set(request.resource_names_subscribe)
+                wanted[url] -= set(request.resource_names_unsubscribe)
+                for name in request.resource_names_unsubscribe:
+                    held[url].pop(name, None)
             else:
+                names = dict(request.initial_resource_versions)
+                if request.resource_names_subscribe:
+                    wanted[url] = set(names)
+                    asked[url] = {name for name, held_version in names.items() if not held_version}
+                    names = {name: held_version for name, held_version in names.items() if held_version}
                 say("subscribe", request.node.id, short, f"held={len(request.initial_resource_versions)}")
                 # Policies have no version, so all of them are sent again (xds.md §3.2).
                 held[url] = {name: (v if url == ADDRESS_URL else None)
-                             for name, v in request.initial_resource_versions.items()}
+                             for name, v in names.items()}
                 held[url][None] = None
         except queue.Empty:
             pass
         state.read()
         for url, known in held.items():
-            resources = state.resources.get(url, {})
+            resources, unknown = state.resources.get(url, {}), set()
+            if url in wanted:
+                resources, fresh, unknown = on_demand(resources, wanted[url], asked[url], node)
+                # What is asked for is sent, be it held or not.
+                known = {name: value for name, value in known.items() if name not in fresh}
+                asked[url].clear()
             first = known.pop(None, "") is None
             response = discovery.DeltaDiscoveryResponse(type_url=url)
             for name, value in resources.items():
@@ -161,12 +212,15 @@ def delta(requests, context):
                     continue
                 resource = response.resources.add(name=name, version=version(url, value))
                 resource.resource.type_url, resource.resource.value = url, value
-            response.removed_resources.extend(name for name in known if name not in resources)
+                resource.aliases.extend(aliases(value) if url in wanted else ())
+            response.removed_resources.extend({name for name in known if name not in resources} | unknown)
             held[url] = dict(resources)
             if first or response.resources or response.removed_resources:
                 number += 1
                 response.nonce = str(number)
                 waiting.add(response.nonce)
+                if url in wanted:
+                    say("answers", *(resource.name for resource in response.resources), "without", *sorted(unknown))
                 say("push", url.split(".")[-1], f"resources={len(response.resources)}",
                     f"removed={len(response.removed_resources)}")
                 yield response
