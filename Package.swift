@@ -156,10 +156,10 @@ let package = Package(
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
-        "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "Ztunnel",
-        "node-agent", "ztunnel",
+        "HTTP2", "HTTPServer", "Identity", "Linux", "Mesh", "Redirection", "TLS", "Telemetry", "TestSupport",
+        "Vocabulary", "ZDS", "Ztunnel", "node-agent", "ztunnel",
       ],
-      exclude: ["ControlPlane"],
+      exclude: ["Browser", "ControlPlane"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

@@ -77,6 +77,8 @@ struct AdminSources: Sendable {
   let levels: LogLevels
   let metrics: ZtunnelMetrics
   let readiness: ReadinessState
+  /// What the node agent says.
+  let proofs: EnrolmentProofs
   /// Begins the end of the process.
   let shutDown: @Sendable () -> Void
 }

@@ -19,7 +19,6 @@ import json
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -43,7 +42,7 @@ class Browser:
              "--no-first-run", "--hide-scrollbars", "--disable-extensions", "--disable-background-networking",
              "--disable-component-update", "--no-proxy-server", "--force-color-profile=srgb",
              "--remote-debugging-pipe", f"--user-data-dir={directory}", "about:blank"],
-            preexec_fn=arrange, close_fds=False, start_new_session=True,
+            preexec_fn=arrange, close_fds=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(to_read)
         os.close(from_write)
@@ -53,10 +52,8 @@ class Browser:
         self.complaints = []
 
     def end(self):
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        # It is in this process's group, so that whoever ends this program ends it too.
+        self.process.kill()
         self.process.wait()
 
     def message(self):

@@ -16,6 +16,8 @@ struct NodeOverview: Sendable {
     /// The pod's record in the mesh; nil while it is not known, and then its connections are denied.
     var workload: Workload?
     var certificate: CertificateStatus?
+    /// What the node agent has proven about it; nil where no agent can be asked.
+    var proof: EnrolmentProofView?
     var inbound = 0
     var outbound = 0
     var plaintext = 0
@@ -55,6 +57,10 @@ struct NodeOverview: Sendable {
     for pod in pods {
       let name = "\(pod.namespace)/\(pod.name)"
       if !pod.isUp { found.append("\(name) cannot be served: its connections are refused") }
+      if let proof = pod.proof, !proof.isAsWanted {
+        let why = proof.deviations.first.map { ": \($0)" } ?? ""
+        found.append("\(name) is \(proof.state) by its node agent\(why)")
+      }
       if pod.workload == nil { found.append("\(name) is not known to the mesh: its connections are denied") }
       if case .unavailable(let error) = pod.certificate?.state {
         found.append("\(name) has no certificate: \(error.summary)")
@@ -95,6 +101,14 @@ struct NodeOverview: Sendable {
           "expires": leaf.map { .integer($0.notAfter.secondsSinceEpoch) },
           "serial": leaf.map { .string($0.serialNumber) },
           "lastError": status.lastError.map { .string($0.summary) },
+        ])
+      },
+      "proof": pod.proof.map { proof in
+        .object([
+          "state": .string(proof.state), "since": .string(proof.since),
+          "lastProven": proof.lastProven.map { .string($0) },
+          "escapedPackets": proof.escapedPackets.map { .integer(Int64($0)) },
+          "deviations": .strings(proof.deviations),
         ])
       },
       "inbound": .integer(Int64(pod.inbound)), "outbound": .integer(Int64(pod.outbound)),

@@ -99,7 +99,7 @@ extension NodePage {
         keep(at("workload-rows"), pods, (pod) => pod.uid, (row, cells) => {
           const pod = pods.find((pod) => pod.uid === row.dataset.key);
           lines(cells[0], ["main", pod.namespace + "/" + pod.name], ["sub mono", (pod.addresses || []).join(", ")]);
-          lines(cells[1], [pod.served ? "tag good" : "tag bad", pod.served ? "served" : "pending"], ["sub", proof(pod)]);
+          lines(cells[1], ...enrolment(pod));
           lines(cells[2], pod.identity ? ["mono", pod.identity] : ["tag bad", "not known to the mesh"],
             ["sub", pod.waypoint ? "behind waypoint " + pod.waypoint : ""]);
           showCertificate(cells[3], pod, overview.now);
@@ -118,9 +118,18 @@ extension NodePage {
           }));
         }
       };
-      const proof = (pod) => pod.served
-        ? "handed over by the node agent; listening inside"
-        : "handed over, but cannot be served: refused";
+      // What the agent has proven, where it can be asked; else what this proxy knows for itself.
+      const enrolment = (pod) => {
+        const proof = pod.proof;
+        if (!pod.served) return [["tag bad", "pending"], ["sub", "handed over, but cannot be served: refused"]];
+        if (!proof) return [["tag good", "served"], ["sub", "listening inside"]];
+        const isGood = proof.state === "PROVEN";
+        const ago = proof.lastProven ? (Date.now() - Date.parse(proof.lastProven)) / 1000 : NaN;
+        return [[isGood ? "tag good" : "tag bad", proof.state.toLowerCase()],
+          ["sub", proof.deviations[0] || (ago < 2 ? "rules read back just now"
+            : ago >= 2 ? "rules read back " + span(ago) + " ago" : "")],
+          ["sub", proof.escapedPackets ? count(proof.escapedPackets) + " packets escaped" : ""]];
+      };
 
       const end = (side, pod, isOwn) => isOwn ? pod
         : side.workload ? (side.namespace ? side.namespace + "/" : "") + side.workload : side.address;

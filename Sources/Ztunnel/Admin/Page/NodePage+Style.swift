@@ -105,7 +105,7 @@ extension NodePage {
       .bar { padding: 0.6rem 0.9rem 0.3rem; gap: 0.5rem; }
       nav { padding: 0 0.4rem 0.3rem; }
       main { padding: 0.8rem; }
-      .tiles { grid-template-columns: 1fr 1fr; gap: 0.55rem; }
+      .tiles { grid-template-columns: 1fr 1fr; gap: 0.55rem; grid-auto-flow: dense; }
       .figure { font-size: 1.4rem; }
       table.cards, .cards tbody, .cards tr, .cards td { display: block; }
       .cards thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
@@ -115,6 +115,8 @@ extension NodePage {
       .cards td { border: 0; padding: 0.15rem 0; display: flex; gap: 0.8rem; text-align: left; white-space: normal; }
       .cards td::before { content: attr(data-name); flex: 0 0 5.6rem; color: var(--quiet); font-size: 0.85rem; }
       .cards td > div { min-width: 0; }
+      .cards td.number { display: inline-flex; flex-direction: column; gap: 0; margin-right: 1.6rem; }
+      .cards td.number::before { flex: none; }
       .heading form, #question { width: 100%; }
       input:not([type="checkbox"]) { flex: 1; min-width: 60%; }
       button { padding: 0.45rem 0.9rem; }

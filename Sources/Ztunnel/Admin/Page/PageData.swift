@@ -34,13 +34,15 @@ struct PageData: Sendable {
   func overview(_ rows: [ConnectionView.Row]) -> NodeOverview {
     let mesh = sources.mesh.snapshot
     let certificates = Dictionary(sources.certificates.statuses().map { ($0.identity, $0) }) { first, _ in first }
+    let proofs = sources.proofs.latest
     var pods = sources.pods.all.map { pod in
       let workload = mesh.localWorkload(
         namespace: pod.info.namespace, name: pod.info.name, serviceAccount: pod.info.serviceAccount)
       return NodeOverview.Pod(
         uid: pod.uid.description, namespace: pod.info.namespace, name: pod.info.name,
         serviceAccount: pod.info.serviceAccount, isUp: pod.isUp, workload: workload,
-        certificate: workload.flatMap { certificates[$0.identity] })
+        certificate: workload.flatMap { certificates[$0.identity] },
+        proof: proofs["\(pod.info.namespace)/\(pod.info.name)"])
     }.sorted { ($0.namespace, $0.name) < ($1.namespace, $1.name) }
     let places = Dictionary(pods.enumerated().map { ("\($1.namespace)/\($1.name)", $0) }) { first, _ in first }
     for row in rows {
@@ -110,14 +112,18 @@ struct PageData: Sendable {
         while true {
           var rows = await connections()
           progress.measure(&rows)
-          let value = JSONValue.object(["overview": overview(rows).json, "connections": Self.json(rows, view)])
           try await writer.write("event: state\ndata: ".utf8)
-          try await writer.write(value.line)
+          try await writer.write(Self.state(overview(rows), rows, view).line)
           try await writer.write("\n\n".utf8)
           try await writer.flush()
           await questions.loop.sleep(for: Self.interval(connections: rows.count))
         }
       })
+  }
+
+  /// What one event holds.
+  static func state(_ overview: NodeOverview, _ rows: [ConnectionView.Row], _ view: ConnectionView) -> JSONValue {
+    .object(["overview": overview.json, "connections": json(rows, view)])
   }
 
   private static func json(_ rows: [ConnectionView.Row], _ view: ConnectionView) -> JSONValue {
@@ -133,7 +139,7 @@ struct PageData: Sendable {
 }
 
 extension ConnectionView {
-  fileprivate init(_ request: HTTPRequest) {
+  init(_ request: HTTPRequest) {
     self.init(
       search: request.query("search") ?? "", onlyPlaintext: request.query("plaintext") == "true",
       limit: request.query("limit").flatMap { Int($0) } ?? Self.defaultLimit)
