@@ -4,10 +4,10 @@
 RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
-.PHONY: help build release peers test demo bench format lint protos dependencies clean
+.PHONY: help build release peers test page-test page-pictures demo bench format lint protos dependencies clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
 	  awk -F'|' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 dependencies: ## install the Debian packages that are missing
@@ -28,6 +28,14 @@ peers: dependencies ## install the foreign peers that tests talk to (Envoy, gRPC
 
 test: build peers ## run every test, those in network namespaces too (as root)
 	@scripts/test --skip-build
+
+page-test: ## install Chromium where it is missing, and test the page in it
+	@scripts/install-dependencies chromium
+	@scripts/test --filter 'PageTests'
+
+page-pictures: ## take the documentation's pictures of the page
+	@scripts/install-dependencies chromium fonts-dejavu-core
+	AMBIENT_PAGE_PICTURES="$(CURDIR)/docs" scripts/test --filter 'RunningPageTests/takePictures'
 
 demo: dependencies ## run two nodes and three pods on this machine and show what the mesh does
 	@scripts/demo

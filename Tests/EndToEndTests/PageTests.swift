@@ -228,4 +228,62 @@ struct RunningPageTests {
       #expect(found["complaints"] as? [String] == [])
     }
   }
+
+  /// Where `make page-pictures` wants its pictures.
+  private static let pictures = ProcessInfo.processInfo.environment["AMBIENT_PAGE_PICTURES"]
+
+  @Test("the documentation's pictures", .enabled(if: pictures != nil, "taken by make page-pictures"))
+  func takePictures() async throws {
+    let directory = try #require(Self.pictures)
+    try await MeshFixture.with { mesh in
+      let web = try await mesh.pod("web", on: mesh.left)
+      let catalog = try await mesh.pod("catalog", on: mesh.left)
+      let cart = try await mesh.pod("cart", on: mesh.left)
+      let ledger = try await mesh.pod("ledger", on: mesh.right)
+      let legacy = try await mesh.pod("legacy", on: mesh.right, inMesh: false)
+      try mesh.service("cart", vip: "10.96.0.5", target: 8080, [cart])
+      try mesh.service("ledger", vip: "10.96.0.6", target: 8080, [ledger])
+      try mesh.add(MeshPolicy(name: "no-debugging", action: .deny, matches: ["destinationPorts: [9090]"]))
+      try mesh.add(
+        MeshPolicy(
+          name: "lockdown", action: .deny, isDryRun: true,
+          matches: [MeshPolicy.from(catalog)]))
+      let servers = try [cart, ledger, legacy].map { try TCPServer(in: $0.pod, port: 8080, .echo) }
+      defer { servers.forEach { $0.stop() } }
+      func address(_ text: String) throws -> SocketAddress { try #require(SocketAddress(text)) }
+      var open: [TCPConnection] = []
+      for target in ["10.96.0.5:80", "10.96.0.5:80", "10.96.0.6:80"] {
+        open.append(try TCPClient(in: web.pod).connect(to: address(target)))
+      }
+      open.append(try TCPClient(in: catalog.pod).connect(to: address("10.96.0.5:80")))
+      open.append(try TCPClient(in: catalog.pod).connect(to: legacy.address(port: 8080)))
+      for connection in open { #expect(try connection.exchange("hello") == "hello") }
+      for _ in 0..<3 { _ = try TCPClient(in: catalog.pod).connect(to: cart.address(port: 9090)).end() }
+      let traffic = Task.detached {
+        for round in 0... {
+          if Task.isCancelled { return }
+          for (index, connection) in open.enumerated() where round % (index + 1) == 0 {
+            try? connection.echoPattern(20_000 * (5 - index))
+          }
+          try? await Task.sleep(for: .milliseconds(20))
+        }
+      }
+      defer { traffic.cancel() }
+      let ready = "wait:Number(document.body.dataset.updates) > 25"
+      let ask = [
+        "do:document.getElementById('from').value='demo/web'", "do:document.getElementById('to').value='ledger:80'",
+        "do:document.querySelector('#question button').click()", "wait:document.querySelector('.chain') !== null",
+      ]
+      for (name, width, height, isDark, steps) in [
+        ("page.png", 1180, 1120, false, [ready]), ("page-dark.png", 1180, 760, true, [ready]),
+        ("page-phone.png", 390, 844, true, [ready]),
+        ("page-explain.png", 1180, 660, false, [ready] + ask + ["do:document.getElementById('explain').scrollIntoView()"]),
+      ] {
+        _ = try BrowserPage(url: "http://127.0.0.1:15000/", width: width, height: height, isDark: isDark).run(
+          steps + ["shot:\(directory)/\(name)"], in: mesh.left.node.place.namespace)
+      }
+      traffic.cancel()
+      await traffic.value
+    }
+  }
 }

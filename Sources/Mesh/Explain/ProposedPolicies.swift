@@ -26,7 +26,7 @@ public struct ProposedPolicies: Sendable {
   /// Takes a policy away, by `namespace/name`.
   public mutating func remove(_ key: String) { removals.append(key) }
 
-  /// Adds what the bytes of a file say; `source` names it in errors. Throws ``MeshFileError``.
+  /// Adds what the bytes of a file say, all of it or nothing; `source` names it in errors. Throws ``MeshFileError``.
   public mutating func add(_ bytes: [UInt8], source: String) throws(MeshFileError) {
     guard bytes.count <= MeshDocument.maximumSize else {
       throw .tooLarge(source: source, bytes: bytes.count, limit: MeshDocument.maximumSize)
@@ -41,7 +41,9 @@ public struct ProposedPolicies: Sendable {
           line: error.mark.line, column: error.mark.column, path: "document", reason: error.reason))
     }
     let problems = ProblemList()
+    let before = self
     for node in nodes { add(DocumentValue(node, .root, problems)) }
+    if !problems.problems.isEmpty { self = before }
     guard problems.problems.isEmpty else {
       throw .invalid(source: source, problems: problems.problems, omitted: problems.omitted)
     }
