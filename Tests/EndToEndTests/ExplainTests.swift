@@ -11,7 +11,9 @@ struct ExplainTests {
   private func ztunnel(_ node: MeshFixture.MeshNode, _ arguments: [String]) throws -> CommandResult {
     let binary = try #require(BuiltProduct.path("ztunnel"), "build the package first")
     let result = try Command.run([binary] + arguments, in: node.node.place.namespace, timeout: .seconds(30))
-    if ProcessInfo.processInfo.environment["AMBIENT_TEST_LOGS"] != nil { print("$ ztunnel", arguments, result.status, "\n\(result.output)\(result.errors)") }
+    if ProcessInfo.processInfo.environment["AMBIENT_TEST_LOGS"] != nil {
+      print("$ ztunnel", arguments, result.status, "\n\(result.output)\(result.errors)")
+    }
     return result
   }
 

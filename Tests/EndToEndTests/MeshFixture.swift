@@ -119,7 +119,8 @@ final class MeshFixture: Sendable {
     let binary = try #require(BuiltProduct.path("ztunnel"), "build the package first")
     var all = [
       "LOCAL_XDS_PATH": meshFile, "LOCAL_CA_PATH": authorityDirectory, "INPOD_UDS": node.agent.socketPath,
-      "NODE_NAME": node === left ? "left" : "right", "AMBIENT_STATUS_SOCKET": statusSocket(of: node), "ZTUNNEL_WORKER_THREADS": "2",
+      "NODE_NAME": node === left ? "left" : "right", "AMBIENT_STATUS_SOCKET": statusSocket(of: node),
+      "ZTUNNEL_WORKER_THREADS": "2",
       "RUST_LOG": "info,access=debug,ztunnel::state=debug", "CONNECTION_TERMINATION_DEADLINE": "2s",
     ]
     all.merge(environment) { $1 }

@@ -10,7 +10,8 @@ import Vocabulary
 @testable import Ztunnel
 
 /// The page against a server that makes its state up: sizes and names that no test mesh has.
-@Suite("The page of a node, in a browser", .requires(.browser, .command("python3")), .serialized, .timeLimit(.minutes(5)))
+@Suite(
+  "The page of a node, in a browser", .requires(.browser, .command("python3")), .serialized, .timeLimit(.minutes(5)))
 struct PageTests {
   static let hostile = "<img src=x onerror=document.title='broken'>"
 
@@ -21,7 +22,8 @@ struct PageTests {
       address: SocketAddress(.v4(0x0a00_0000 | UInt32(index)), 40000), workload: name,
       namespace: "shop",
       identity: isPlain ? nil : SPIFFEIdentity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "web"))
-    let destination = AccessLogRecord.Peer(address: SocketAddress(.v4(0x0a01_0001), 15008), workload: "cart", namespace: "shop")
+    let destination = AccessLogRecord.Peer(
+      address: SocketAddress(.v4(0x0a01_0001), 15008), workload: "cart", namespace: "shop")
     let snapshot = ConnectionSnapshot(
       id: index,
       record: AccessLogRecord(source: source, destination: destination, service: "cart.shop", direction: .outbound),
@@ -44,7 +46,8 @@ struct PageTests {
     let policy = AuthorizationPolicy(name: hostile, namespace: "shop", scope: .global, action: .deny, rules: [])
     return NodeOverview(
       version: "test", node: "node-a", now: .now, isReady: true, pending: [], isDraining: false, isConnected: true,
-      workloads: 3, services: 1, pods: pods, policies: [.init(source: policy, denied: 12)], deniedByNone: 2, failures: 14)
+      workloads: 3, services: 1, pods: pods, policies: [.init(source: policy, denied: 12)], deniedByNone: 2,
+      failures: 14)
   }
 
   /// Serves the page and `count` connections to `body`, which gets the address.
@@ -177,7 +180,8 @@ struct PageTests {
   func contactLost() async throws {
     try await serving(3) { url in
       let found = try BrowserPage(url: url).run([
-        Self.updated, "do:window.EventSource = class extends EventTarget { constructor() { super(); setTimeout(() => this.onerror(), 10); } close() {} }",
+        Self.updated,
+        "do:window.EventSource = class extends EventTarget { constructor() { super(); setTimeout(() => this.onerror(), 10); } close() {} }",
         "do:document.getElementById('pause').click()", "get:paused=document.getElementById('state').textContent",
         "do:document.getElementById('pause').click()",
         "wait:document.getElementById('state').textContent.startsWith('no answer; again in')",
@@ -191,7 +195,8 @@ struct PageTests {
 
 /// The page of a real proxy with real traffic.
 @Suite(
-  "The page of a running ztunnel", .requires(.root, .command("ip"), .command("iptables-legacy"), .browser, .command("curl")),
+  "The page of a running ztunnel",
+  .requires(.root, .command("ip"), .command("iptables-legacy"), .browser, .command("curl")),
   .timeLimit(.minutes(5)))
 struct RunningPageTests {
   @Test("shows pods, certificates and a live connection, and explains one")
@@ -203,7 +208,8 @@ struct RunningPageTests {
       try mesh.add(MeshPolicy(name: "nobody-9090", action: .deny, matches: ["destinationPorts: [9090]"]))
       let echo = try TCPServer(in: server.pod, port: 8080, .echo)
       defer { echo.stop() }
-      let connection = try TCPClient(in: client.pod).connect(to: SocketAddress(try #require(IPAddress("10.96.0.5")), 80))
+      let connection = try TCPClient(in: client.pod).connect(
+        to: SocketAddress(try #require(IPAddress("10.96.0.5")), 80))
       #expect(try connection.exchange("0123456789") == "0123456789")
       let found = try BrowserPage(url: "http://127.0.0.1:15000/", width: 1280, height: 1000).run(
         [
@@ -277,7 +283,10 @@ struct RunningPageTests {
       for (name, width, height, isDark, steps) in [
         ("page.png", 1180, 1120, false, [ready]), ("page-dark.png", 1180, 760, true, [ready]),
         ("page-phone.png", 390, 844, true, [ready]),
-        ("page-explain.png", 1180, 660, false, [ready] + ask + ["do:document.getElementById('explain').scrollIntoView()"]),
+        (
+          "page-explain.png", 1180, 660, false,
+          [ready] + ask + ["do:document.getElementById('explain').scrollIntoView()"]
+        ),
       ] {
         _ = try BrowserPage(url: "http://127.0.0.1:15000/", width: width, height: height, isDark: isDark).run(
           steps + ["shot:\(directory)/\(name)"], in: mesh.left.node.place.namespace)

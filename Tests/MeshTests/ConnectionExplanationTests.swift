@@ -89,7 +89,8 @@ struct ConnectionExplanationTests {
       testDescription: "a waypoint that is not there", to: "10.0.0.2:80",
       mesh: mesh(cart: { $0.waypoint = .host("shop/gone.shop") }), outcome: .denied, check: "waypoint runs"),
     OutcomeRow(
-      testDescription: "one of the proxy's own ports", to: "127.0.0.1:15001", outcome: .denied, check: "port of the proxy"),
+      testDescription: "one of the proxy's own ports", to: "127.0.0.1:15001", outcome: .denied,
+      check: "port of the proxy"),
   ]
 
   @Test("what comes out, and what to check", arguments: outcomes)
@@ -129,6 +130,36 @@ struct ConnectionExplanationTests {
     #expect(explanation.lines.contains { $0.text.contains("1 of 2 endpoints fare alike") })
   }
 
+  @Test("any number of endpoints comes to an end", arguments: [3, 5, 7, 300])
+  func manyEndpoints(_ count: Int) throws {
+    let others = (0..<count).map { index in
+      Workload.Record.pod("more-\(index)", "10.1.\(index / 200).\(index % 200 + 1)") { $0.node = "n2" }
+        .serving("shop/cart.shop.svc.cluster.local")
+    }
+    let explanation = try explain("cart:80", in: Self.mesh(more: others))
+    #expect(explanation.outcome == .allowedEncrypted)
+    let looked = min(count + 1, ConnectionExplainer.mostEndpoints)
+    #expect(explanation.lines.contains { $0.text.hasPrefix("\(looked) of \(looked) endpoints fare alike") })
+  }
+
+  @Test("who is announced and cannot be served refuses, at either end")
+  func pending() throws {
+    let source = ServedPods(pods: [.init(namespace: "shop", name: "web"): false], node: "n1")
+    #expect(try explain("cart:80", served: source).outcome == .denied)
+    let both = ServedPods(
+      pods: [.init(namespace: "shop", name: "web"): true, .init(namespace: "shop", name: "cart"): false], node: "n2")
+    #expect(try explain("cart:80", served: both).outcome == .denied)
+    let absent = ServedPods(pods: [.init(namespace: "shop", name: "web"): true], node: "n2")
+    #expect(try explain("cart:80", served: absent).outcome == .denied)
+  }
+
+  @Test("names that would reach for the terminal are made harmless")
+  func terminal() throws {
+    let mesh = Self.mesh([.make("\u{1b}[2J", .deny, rules: [[]])])
+    let text = try explain("cart:80", in: mesh).text
+    #expect(!text.unicodeScalars.contains { $0.value < 0x20 && $0 != "\n" })
+  }
+
   @Test("through a waypoint, the destination is asked in the waypoint's name")
   func waypoint() throws {
     let waypoint = Workload.Record.pod("waypoint", "10.0.0.8") { $0.node = "n2" }
@@ -137,9 +168,10 @@ struct ConnectionExplanationTests {
     match.principals = .init([.exact("cluster.local/ns/shop/sa/waypoint")])
     let only = AuthorizationPolicy.make("only-waypoint", .allow, rules: [[[match]]])
     var snapshot = Self.mesh([only], cart: { $0.waypoint = .host("shop/waypoint.shop") }, more: [waypoint])
-    snapshot = snapshot.applying([
-      .upsertService(.named("shop/waypoint.shop", ports: [15008: 15008]))
-    ]).snapshot
+    snapshot =
+      snapshot.applying([
+        .upsertService(.named("shop/waypoint.shop", ports: [15008: 15008]))
+      ]).snapshot
     let explanation = try explain("10.0.0.2:8080", in: snapshot)
     #expect(explanation.outcome == .allowedEncrypted)
     #expect(try explain("10.0.0.2:8080", in: Self.mesh([only])).outcome == .denied)
@@ -184,7 +216,10 @@ struct PolicyExplanationTests {
       "p", .allow,
       rules: [
         [[match { $0.destinationPorts = .init([9090]) }]],
-        [[match { $0.principals = .init([.prefix("cluster.local/")]) }], [match { $0.destinationPorts = .init([8080]) }]],
+        [
+          [match { $0.principals = .init([.prefix("cluster.local/")]) }],
+          [match { $0.destinationPorts = .init([8080]) }],
+        ],
       ])
     let explained = PolicyExplanation(policy, connection)
     #expect(explained.matchingRule == 2)
@@ -196,7 +231,8 @@ struct PolicyExplanationTests {
     let policy = AuthorizationPolicy.make(
       "p", .allow,
       rules: [
-        [[match { $0.destinationPorts = .init([9090]) }]], [[match { $0.sourceIPs = .init(excluding: [prefix("10.0.0.0/8")]) }]],
+        [[match { $0.destinationPorts = .init([9090]) }]],
+        [[match { $0.sourceIPs = .init(excluding: [prefix("10.0.0.0/8")]) }]],
         [[match { _ in }]],
       ])
     let explained = PolicyExplanation(policy, connection)

@@ -79,7 +79,9 @@ struct ProposedPoliciesTests {
 
   @Test("what is a waypoint's is not for ztunnel")
   func waypoints() throws {
-    for spec in ["{targetRefs: [{kind: Gateway, name: w}]}", "{action: AUDIT}", "{action: CUSTOM, provider: {name: x}}"] {
+    for spec in [
+      "{targetRefs: [{kind: Gateway, name: w}]}", "{action: AUDIT}", "{action: CUSTOM, provider: {name: x}}",
+    ] {
       let result = try translate(resource(spec))
       #expect(result.policy == nil)
       #expect(result.notes.contains { $0.contains("not for ztunnel") })
@@ -92,7 +94,10 @@ struct ProposedPoliciesTests {
       ("kind: Pod\nmetadata: {name: p}", "kind Pod"),
       ("kind: AuthorizationPolicy\nspec: {}", "metadata"),
       ("kind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rule: []}", "unknown key"),
-      ("kind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: [{from: [{source: {ipBlocks: [x]}}]}]}", "address"),
+      (
+        "kind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: [{from: [{source: {ipBlocks: [x]}}]}]}",
+        "address"
+      ),
       ("kind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: [{when: [{key: source.prt}]}]}", "source.prt"),
       (
         "kind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: [{from: [{source: {principals: [spiffe://a]}}]}]}",

@@ -102,7 +102,8 @@ struct AdminQueryTests {
     arguments: [
       ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab", 200), ("HTTP/1.0 503 x\r\n\r\nab", 503),
       ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab", nil), ("HTTP/1.1 200 OK\r\n", nil), ("SSH-2.0\r\n\r\n", nil),
-      ("HTTP/1.1 200 OK\r\nnothing\r\n\r\n", nil), ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", nil),
+      ("HTTP/1.1 200 OK\r\nnothing\r\n\r\n", nil),
+      ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", nil),
       ("", nil), ("HTTP/1.1 two\r\n\r\n", nil),
     ] as [(String, Int?)])
   func parsing(_ text: String, _ status: Int?) {
@@ -219,7 +220,9 @@ struct NodePageTests {
     let text = String(decoding: bytes, as: UTF8.self)
     #expect(text.components(separatedBy: "nonce=\"\(try nonce(first))\"").count == 3)
     #expect(!text.contains(NodePage.placeholder))
-    for forbidden in ["innerHTML", "insertAdjacentHTML", "document.write", "http://", "https://", " onclick", " style=\""] {
+    for forbidden in [
+      "innerHTML", "insertAdjacentHTML", "document.write", "http://", "https://", " onclick", " style=\"",
+    ] {
       #expect(!text.contains(forbidden), "\(forbidden)")
     }
   }

@@ -17,7 +17,9 @@ struct AuthorizationPolicyResource {
   ]
 
   /// True for a document that names Istio's API.
-  static func isResource(_ value: DocumentValue) -> Bool { value.node["kind"] != nil || value.node["apiVersion"] != nil }
+  static func isResource(_ value: DocumentValue) -> Bool {
+    value.node["kind"] != nil || value.node["apiVersion"] != nil
+  }
 
   /// Nil after reporting what is wrong.
   init?(_ value: DocumentValue) {
@@ -48,7 +50,8 @@ struct AuthorizationPolicyResource {
     let action = parts.optional("action")?.string() ?? "ALLOW"
     let targets = [parts.optional("targetRef"), parts.optional("targetRefs")].contains { $0 != nil }
     let provider = parts.optional("provider") != nil
-    labels = parts.optional("selector").flatMap { $0.node["matchLabels"].map { labels in spec.with(labels, "selector") } }?
+    labels =
+      parts.optional("selector").flatMap { $0.node["matchLabels"].map { labels in spec.with(labels, "selector") } }?
       .map(key: { $0.string() }, value: { $0.string() }) ?? [:]
     let rules = parts.optional("rules")
     parts.finish()
@@ -139,7 +142,9 @@ struct AuthorizationPolicyResource {
     case "source.namespace": match.namespaces = condition(&fields, "values", "notValues", text)
     case "source.principal": match.principals = condition(&fields, "values", "notValues", principal)
     default:
-      guard key.hasPrefix("request.") || key.hasPrefix("remote.") || key.hasPrefix("connection.") || key.hasPrefix("experimental.")
+      guard
+        key.hasPrefix("request.") || key.hasPrefix("remote.") || key.hasPrefix("connection.")
+          || key.hasPrefix("experimental.")
       else {
         value.report("\(key.prefix(64)) is not one of \(conditionKeys.joined(separator: ", ")), and no HTTP condition")
         return nil

@@ -16,10 +16,10 @@ extension ConnectionExplainer {
       result.add(
         .inbound, .neutral, "\(destination.namespace)/\(destination.name) takes it to \(inbound.target)",
         from: "workload \(destination.uid)")
-      explainServed(destination)
+      let isServed = explainServed(destination)
       let connection = ConnectionAttributes(
         sourceIP: sourceIP, destination: inbound.policyDestination, identity: identity)
-      return explainPolicy(connection, destination) ? .allowedEncrypted : .denied
+      return explainPolicy(connection, destination) && isServed ? .allowedEncrypted : .denied
     }
   }
 
@@ -28,14 +28,21 @@ extension ConnectionExplainer {
     _ sourceIP: IPAddress, at address: SocketAddress, of destination: Workload
   ) -> Explanation.Outcome {
     let state = served.state(of: destination)
-    guard destination.tunnelProtocol == .hbone || state == .served || state == .pending else {
+    let isCaptured =
+      switch state {
+      case .served, .pending: true
+      case .absent: false
+      case .otherNode: destination.tunnelProtocol == .hbone
+      }
+    guard isCaptured else {
       result.add(
-        .inbound, .neutral, "\(destination.namespace)/\(destination.name) is not in the mesh: no policy is asked",
-        from: "workload \(destination.uid): protocol TCP")
+        .inbound, .neutral, "\(destination.namespace)/\(destination.name) is not captured: no policy is asked",
+        from: state == .absent ? "node agent, over ZDS" : "workload \(destination.uid): protocol TCP")
       return .allowedPlaintext
     }
     result.add(
-      .inbound, .neutral, "\(destination.namespace)/\(destination.name) takes it as plaintext, from nobody in particular",
+      .inbound, .neutral,
+      "\(destination.namespace)/\(destination.name) takes it as plaintext, from nobody in particular",
       from: "workload \(destination.uid)")
     let connection = ConnectionAttributes(sourceIP: sourceIP, destination: address)
     return explainPolicy(connection, destination) ? .allowedPlaintext : .denied
@@ -113,13 +120,16 @@ extension ConnectionExplainer {
       result.check("check that pods of service \(service.key) are ready")
       return .denied
     }
-    if looked.count > 1 { result.add(.note, .neutral, "\(looked.count) of \(endpoints.count) endpoints were looked at") }
+    if looked.count > 1 {
+      result.add(.note, .neutral, "\(looked.count) of \(endpoints.count) endpoints were looked at")
+    }
     return outcome
   }
 
-  private mutating func explainServed(_ destination: Workload) {
+  /// False when nobody listens for it.
+  private mutating func explainServed(_ destination: Workload) -> Bool {
     switch served.state(of: destination) {
-    case .served, .otherNode: break
+    case .served, .otherNode: return true
     case .pending:
       result.add(.inbound, .bad, "ztunnel cannot serve the destination yet: connections are refused")
       result.check("look for \"pod cannot be served\" in ztunnel's log")
@@ -127,6 +137,7 @@ extension ConnectionExplainer {
       result.add(.inbound, .bad, "no node agent has handed the destination over: nobody listens on 15008 there")
       result.check("node-agent explain \(destination.namespace)/\(destination.name)")
     }
+    return false
   }
 
   // MARK: Policy
@@ -137,7 +148,8 @@ extension ConnectionExplainer {
     for (policy, reach) in policies {
       let explained = PolicyExplanation(policy, connection)
       let action = policy.action == .deny ? "DENY" : "ALLOW"
-      let what = explained.matchingRule.map { "rule \($0) holds: \(explained.reason)" } ?? "no rule holds: \(explained.reason)"
+      let what =
+        explained.matchingRule.map { "rule \($0) holds: \(explained.reason)" } ?? "no rule holds: \(explained.reason)"
       let mark: Explanation.Line.Mark =
         switch (policy.action, explained.matchingRule != nil, policy.isDryRun) {
         case (_, _, true), (_, false, _): .neutral

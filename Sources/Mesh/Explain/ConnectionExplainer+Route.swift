@@ -77,7 +77,8 @@ extension ConnectionExplainer {
         .nextHop, .neutral, "\(route.destination), \(route.workload.namespace)/\(route.workload.name)",
         from: "workload \(route.workload.uid)")
       result.add(
-        .encrypted, .bad, "no: the destination does not speak HBONE", from: "workload \(route.workload.uid): protocol TCP")
+        .encrypted, .bad, "no: the destination does not speak HBONE",
+        from: "workload \(route.workload.uid): protocol TCP")
       result.check(
         "to encrypt, bring \(route.workload.namespace)/\(route.workload.name) into the mesh (istio.io/dataplane-mode=ambient), and check that its node agent has enrolled it"
       )
@@ -92,7 +93,8 @@ extension ConnectionExplainer {
         .expected, .neutral,
         "behind the gateway: \(route.innerExpectedIdentities.map(\.description).joined(separator: " or "))",
         from: "subjectAltNames of service \(route.service.key)")
-      result.add(.inbound, .warning, "policy is evaluated on network \"\(route.workload.network)\", which is not seen here")
+      result.add(
+        .inbound, .warning, "policy is evaluated on network \"\(route.workload.network)\", which is not seen here")
       result.check("ask the ztunnel of the destination's node on network \"\(route.workload.network)\"")
       return .unknown
     case .needsResolution(let resolution):
@@ -116,10 +118,13 @@ extension ConnectionExplainer {
       "\(route.nextHop), \(kind)\(route.workload.namespace)/\(route.workload.name), which is asked for \(route.authority)",
       from: "workload \(route.workload.uid)")
     result.add(.encrypted, .good, "yes: HBONE, HTTP/2 CONNECT over mutual TLS 1.3")
-    result.add(.presented, .neutral, "\(source.identity)", from: "service account of \(source.namespace)/\(source.name)")
+    result.add(
+      .presented, .neutral, "\(source.identity)", from: "service account of \(source.namespace)/\(source.name)")
     let expected = route.expectedIdentities.prefix(4).map(\.description).joined(separator: " or ")
     let more = route.expectedIdentities.count > 4 ? " or \(route.expectedIdentities.count - 4) more" : ""
-    result.add(.expected, .neutral, expected + more, from: "service account of \(route.workload.namespace)/\(route.workload.name)")
+    result.add(
+      .expected, .neutral, expected + more,
+      from: "service account of \(route.workload.namespace)/\(route.workload.name)")
   }
 }
 

@@ -15,9 +15,17 @@ extension MeshSnapshot {
   }
 }
 
-/// Draws the same lots every time, so that two explanations of one question can be compared.
+/// Draws the same lots every time, so that two explanations of one question can be compared (SplitMix64).
 struct ExplainedRandom: RandomNumberGenerator {
-  mutating func next() -> UInt64 { 0 }
+  private var state: UInt64 = 0
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var mixed = state
+    mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+    return mixed ^ (mixed >> 31)
+  }
 }
 
 /// Follows one connection from the pod to the far application.
@@ -56,6 +64,8 @@ struct ConnectionExplainer {
           ? follow(source, sourceIP, to: target) : followUncaptured(source, sourceIP, to: target))
     }
     result.outcome = outcomes.max { $0.severity < $1.severity } ?? .unknown
+    // Whatever would be decided, nobody is there to decide it.
+    if served.state(of: source) == .pending { result.outcome = .denied }
   }
 
   // MARK: The pod
@@ -96,7 +106,8 @@ struct ConnectionExplainer {
       return true
     case .pending:
       result.add(.captured, .bad, "yes, but ztunnel cannot serve it: its connections are refused", from: "node agent")
-      result.check("look for \"pod cannot be served\" in ztunnel's log; node-agent explain \(question.namespace)/\(question.pod)")
+      result.check(
+        "look for \"pod cannot be served\" in ztunnel's log; node-agent explain \(question.namespace)/\(question.pod)")
       return true
     case .absent:
       result.add(

@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// The chain of decisions about one connection that somebody asked about, and what came out of it.
 public struct Explanation: Equatable, Sendable {
   public enum Outcome: String, Hashable, Sendable, CaseIterable {
@@ -80,7 +82,7 @@ public struct Explanation: Equatable, Sendable {
     checks.append(text)
   }
 
-  /// For people: the outcome first, then one line a decision.
+  /// For people: the outcome first, then one line a decision. Safe to print.
   public var text: String {
     let width = Topic.allCases.map(\.rawValue.count).max() ?? 0
     var result = "\(outcome.rawValue.uppercased()): \(question)\n\n"
@@ -91,7 +93,7 @@ public struct Explanation: Equatable, Sendable {
       if let source = line.source { result += "  [\(source)]" }
       result += "\n"
     }
-    guard !checks.isEmpty else { return result }
-    return result + "\nwhat to check\n" + checks.map { "  - \($0)\n" }.joined()
+    if !checks.isEmpty { result += "\nwhat to check\n" + checks.map { "  - \($0)\n" }.joined() }
+    return result.printable
   }
 }

@@ -117,7 +117,9 @@ extension AuthorizationPolicy.StringMatch {
 
 extension PolicyStore {
   /// The policies that apply to a workload, each once, in the order of evaluation, and why they do.
-  func explained(for workload: Workload) -> (policies: [(policy: AuthorizationPolicy, reason: String)], unknown: [String]) {
+  func explained(for workload: Workload) -> (
+    policies: [(policy: AuthorizationPolicy, reason: String)], unknown: [String]
+  ) {
     let applicable = applicable(to: workload)
     var found: [(policy: AuthorizationPolicy, reason: String)] = []
     for list in [\PolicyGroup.dryRunDeny, \.deny, \.dryRunAllow, \.allow] {

@@ -94,7 +94,8 @@ public struct ProposedPolicies: Sendable {
       }
       let unseen = proposal.labels.keys.filter { !Self.isVisible($0) }.sorted()
       if !unseen.isEmpty {
-        notes.append("labels \(unseen.joined(separator: ", ")) are not in the mesh: \(policy.key) is assumed to match them")
+        notes.append(
+          "labels \(unseen.joined(separator: ", ")) are not in the mesh: \(policy.key) is assumed to match them")
       }
       let isEverywhere = policy.namespace == AuthorizationPolicyResource.rootNamespace
       for workload in mesh.allWorkloads where isEverywhere || workload.namespace == policy.namespace {

@@ -79,6 +79,7 @@ struct AdminSources: Sendable {
   let readiness: ReadinessState
   /// What the node agent says.
   let proofs: EnrolmentProofs
+  let watchers = EventWatchers()
   /// Begins the end of the process.
   let shutDown: @Sendable () -> Void
 }

@@ -144,7 +144,8 @@ final class ConnectionRecord {
     let (sent, received) = local(pump?.progress ?? counted)
     return ConnectionSnapshot(
       // Hashed with a secret of this process: addresses of memory are nobody's business.
-      id: ObjectIdentifier(self).hashValue, record: record, carriage: carriage, plaintext: plaintext, original: original, actual: actual,
+      id: ObjectIdentifier(self).hashValue, record: record, carriage: carriage, plaintext: plaintext,
+      original: original, actual: actual,
       isEstablished: pump != nil, allowedBy: allowedBy, bytesSent: sent, bytesReceived: received, age: .now - start)
   }
 }

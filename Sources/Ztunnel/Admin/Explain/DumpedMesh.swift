@@ -31,7 +31,8 @@ public struct DumpedMesh: Sendable {
 
     public var remedy: String? {
       switch self {
-      case .notJSON, .notADump: "make one with: curl -s http://localhost:15000/config_dump, or istioctl ztunnel-config all -o json"
+      case .notJSON, .notADump:
+        "make one with: curl -s http://localhost:15000/config_dump, or istioctl ztunnel-config all -o json"
       case .mesh(let error): error.remedy
       }
     }

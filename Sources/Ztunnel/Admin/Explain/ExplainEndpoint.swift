@@ -7,7 +7,9 @@ import Mesh
 enum ExplainEndpoint {
   static let outcomeHeader = "x-outcome"
 
-  static func answer(_ request: HTTPRequest, _ sources: AdminSources, _ configuration: ZtunnelConfiguration) -> HTTPResponse {
+  static func answer(_ request: HTTPRequest, _ sources: AdminSources, _ configuration: ZtunnelConfiguration)
+    -> HTTPResponse
+  {
     guard request.method == "GET" || request.method == "HEAD" else { return .methodNotAllowed(allow: "GET, HEAD") }
     guard let question = ConnectionQuestion(from: request.query("from") ?? "", to: request.query("to") ?? "") else {
       return .text("usage: /explain?from=NAMESPACE/POD&to=HOST:PORT, or &to=NAMESPACE/POD:PORT\n", status: 400)

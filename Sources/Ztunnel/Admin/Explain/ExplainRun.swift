@@ -60,7 +60,8 @@ public struct ExplainRun {
     let source = "\(question.namespace)/\(question.pod)"
     let answer = try query.get(
       "/explain", query: [("from", source), ("to", "\(question.target)"), ("format", json ? "json" : "text")])
-    guard let outcome = answer.headers[ExplainEndpoint.outcomeHeader].flatMap({ Explanation.Outcome(rawValue: $0) }) else {
+    guard let outcome = answer.headers[ExplainEndpoint.outcomeHeader].flatMap({ Explanation.Outcome(rawValue: $0) })
+    else {
       throw AdminQuery.Failure.notUnderstood(query.address)
     }
     return Answer(text: String(decoding: answer.body, as: UTF8.self), status: outcome.exitStatus)

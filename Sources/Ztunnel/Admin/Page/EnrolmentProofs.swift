@@ -75,7 +75,9 @@ final class EnrolmentProofs: Sendable {
       proofs["\(namespace)/\(name)"] = EnrolmentProofView(
         state: String(state.prefix(32)), since: workload["since"]?.string ?? "",
         lastProven: workload["lastProven"]?.string, escapedPackets: workload["escapedPackets"]?.integer,
-        deviations: (workload["deviations"]?.array ?? []).prefix(5).compactMap { $0.string.map { String($0.prefix(200)) } })
+        deviations: (workload["deviations"]?.array ?? []).prefix(5).compactMap {
+          $0.string.map { String($0.prefix(200)) }
+        })
     }
     return proofs
   }

@@ -1,6 +1,7 @@
 import TLS
+import Vocabulary
 
-/// One screen for somebody who was woken up.
+/// One screen for somebody who was woken up. Safe to print.
 extension NodeOverview {
   private static let mostPods = 40
   private static let mostProblems = 12
@@ -21,20 +22,25 @@ extension NodeOverview {
     let inbound = pods.reduce(0) { $0 + $1.inbound }
     let outbound = pods.reduce(0) { $0 + $1.outbound }
     let plaintext = pods.reduce(0) { $0 + $1.plaintext }
-    text += "connections    \(inbound) in, \(outbound) out; \(plaintext) in plaintext; \(failures) failed or denied so far\n"
-    text += "\n" + Self.table(["POD", "STATE", "CERTIFICATE", "IN", "OUT", "PLAIN", "IDENTITY"], pods.prefix(Self.mostPods).map(row))
+    text +=
+      "connections    \(inbound) in, \(outbound) out; \(plaintext) in plaintext; \(failures) failed or denied so far\n"
+    text +=
+      "\n"
+      + Self.table(
+        ["POD", "STATE", "CERTIFICATE", "IN", "OUT", "PLAIN", "IDENTITY"], pods.prefix(Self.mostPods).map(row))
     if pods.count > Self.mostPods { text += "and \(pods.count - Self.mostPods) more pods: --json has them all\n" }
     let busy = policies.filter { $0.denied + $0.allowed + $0.dryRun > 0 }
     if !busy.isEmpty {
       text += "\n" + Self.table(["POLICY", "ACTION", "ALLOWED", "DENIED", "DRY RUN"], busy.prefix(20).map(row))
     }
     if deniedByNone > 0 { text += "\(deniedByNone) denied because no ALLOW policy covered them\n" }
-    return text
+    return text.printable
   }
 
   private func row(_ pod: Pod) -> [String] {
     [
-      "\(pod.namespace)/\(pod.name)", pod.isUp ? "served" : "PENDING", certificate(pod), "\(pod.inbound)", "\(pod.outbound)",
+      "\(pod.namespace)/\(pod.name)", pod.isUp ? "served" : "PENDING", certificate(pod), "\(pod.inbound)",
+      "\(pod.outbound)",
       "\(pod.plaintext)", pod.workload?.identity.description ?? "UNKNOWN",
     ]
   }

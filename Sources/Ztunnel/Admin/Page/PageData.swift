@@ -104,6 +104,9 @@ struct PageData: Sendable {
 
   /// `/events`: the state and the connections, again and again, as server-sent events.
   func events(_ request: HTTPRequest) -> HTTPResponse {
+    guard let watcher = sources.watchers.enter() else {
+      return .text("\(EventWatchers.limit) pages are open already; close one\n", status: 503)
+    }
     let view = ConnectionView(request)
     return HTTPResponse(
       headers: ["content-type": "text/event-stream", "cache-control": "no-store"],
@@ -117,6 +120,8 @@ struct PageData: Sendable {
           try await writer.write("\n\n".utf8)
           try await writer.flush()
           await questions.loop.sleep(for: Self.interval(connections: rows.count))
+          // Counted as long as somebody listens.
+          withExtendedLifetime(watcher) {}
         }
       })
   }
