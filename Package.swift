@@ -79,6 +79,9 @@ let package = Package(
 
     library("XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
 
+    // The cluster.
+    library("Kubernetes", ["HTTP2", "JSON", "Linux", "TLS", "Vocabulary", "YAML"]),
+
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
@@ -96,8 +99,8 @@ let package = Package(
     library(
       "NodeAgent",
       [
-        "CLinux", "CNI", "HTTPServer", "JSON", "Linux", "Metrics", "Redirection", "Telemetry", "Vocabulary", "YAML",
-        "ZDS", log,
+        "CLinux", "CNI", "HTTP2", "HTTPServer", "JSON", "Kubernetes", "Linux", "Metrics", "Redirection", "Telemetry",
+        "Vocabulary", "YAML", "ZDS", log,
       ]),
     library(
       "Ztunnel",
@@ -145,8 +148,16 @@ let package = Package(
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
     tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
+    .testTarget(
+      name: "KubernetesTests",
+      dependencies: ["COpenSSL", "HTTP2", "JSON", "Kubernetes", "Linux", "TLS", "TestSupport", "Vocabulary"],
+      swiftSettings: strict),
     tests(
-      of: "NodeAgent", ["CLinux", "HTTPServer", "JSON", "Linux", "Metrics", "Redirection", "Vocabulary", "ZDS", log]),
+      of: "NodeAgent",
+      [
+        "CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "Linux", "Metrics", "Redirection", "Vocabulary", "ZDS",
+        log,
+      ]),
     tests(
       of: "Ztunnel",
       [
@@ -159,8 +170,22 @@ let package = Package(
         "HTTP2", "HTTPServer", "Identity", "Linux", "Mesh", "Redirection", "TLS", "Telemetry", "TestSupport",
         "Vocabulary", "ZDS", "Ztunnel", "node-agent", "ztunnel",
       ],
-      exclude: ["Browser", "ControlPlane"],
+      exclude: ["Browser", "ControlPlane", "Systemd"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "KubernetesNodeTests",
+      dependencies: ["JSON", "Linux", "TestSupport", "Vocabulary", "node-agent", "ztunnel"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Only where it is asked for: a fuzzer links with `--sanitize fuzzer` alone (`make fuzz`).
+if Context.environment["AMBIENT_FUZZ"] != nil {
+  package.targets += [
+    .executableTarget(
+      name: "fuzz",
+      dependencies: ["DNS", "IstioAPI", "Mesh", "TLS", "Vocabulary", "XDS", "YAML", "ZDS"],
+      path: "Tests/Fuzzing", exclude: ["Corpora"], swiftSettings: strict)
+  ]
+}

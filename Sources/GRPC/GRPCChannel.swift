@@ -210,7 +210,7 @@ public final class GRPCChannel {
     let addresses: [IPAddress] =
       switch endpoint.target.host {
       case .ip(let address): [address]
-      case .dns(let host): try await HostResolver.addresses(of: host)
+      case .dns(let host): try await resolve(host)
       }
     var failure = GRPCStatus(.unavailable, "\(endpoint.target) has no address")
     for address in addresses {
@@ -219,6 +219,12 @@ public final class GRPCChannel {
       } catch { failure = error }
     }
     throw failure
+  }
+
+  private func resolve(_ host: String) async throws(GRPCStatus) -> [IPAddress] {
+    do throws(HostResolutionError) { return try await HostResolver.addresses(of: host) } catch {
+      throw GRPCStatus(.unavailable, error.summary)
+    }
   }
 
   private func dial(

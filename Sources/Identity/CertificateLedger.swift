@@ -78,6 +78,7 @@ struct CertificateLedger: Sendable {
   private var entries: [SPIFFEIdentity: Entry] = [:]
   private var waiting: [UInt64: SPIFFEIdentity] = [:]
   private var lastFetch: UInt64 = 0
+  private(set) var fetches = CertificateFetches()
   private let limits: Limits
   private let tls: TLSSettings
   private let random: @Sendable () -> Double
@@ -165,7 +166,9 @@ struct CertificateLedger: Sendable {
     guard let entry = entries[identity], entry.fetch?.number == number else { return tick(now) }
     entries[identity]?.fetch = nil
     switch check(answer, for: identity, now: now) {
-    case .success(let credentials): return succeed(identity, credentials, now: now) + tick(now)
+    case .success(let credentials):
+      fetches.succeeded += 1
+      return succeed(identity, credentials, now: now) + tick(now)
     case .failure(let error): return fail(identity, error, now: now) + tick(now)
     }
   }
@@ -225,7 +228,8 @@ struct CertificateLedger: Sendable {
         }
       return CertificateStatus(
         identity: identity, state: state, chain: entry.held?.certificate.chain ?? [],
-        roots: entry.held?.certificate.roots ?? [], lastError: entry.lastError)
+        roots: entry.held?.certificate.roots ?? [], notAfter: entry.held?.notAfter, failures: entry.backoff.failures,
+        lastError: entry.lastError)
     }.sorted { $0.identity.description < $1.identity.description }
   }
 
@@ -267,6 +271,7 @@ struct CertificateLedger: Sendable {
 
   /// Waiters go on waiting: the first failure of a pod that has just started is often over in a second.
   private mutating func fail(_ identity: SPIFFEIdentity, _ error: IdentityError, now: Now) -> [Action] {
+    fetches.failed += 1
     guard var entry = entries[identity] else { return [] }
     entry.lastError = error
     // An authority that says for certain that nobody may be this any more is believed at once.

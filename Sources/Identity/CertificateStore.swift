@@ -135,6 +135,9 @@ public final class CertificateStore: Sendable {
     return state.withLock { $0.ledger.statuses(wall) }
   }
 
+  /// What fetches have come to since the start.
+  public func fetches() -> CertificateFetches { state.withLock { $0.ledger.fetches } }
+
   // MARK: Carrying out
 
   /// Runs one event through the ledger and carries out what it says. Waiters go on after the lock is released.

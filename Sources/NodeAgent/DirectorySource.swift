@@ -6,7 +6,7 @@ import Logging
 ///
 /// Inotify says when to look; what is there is always read anew, so a lost event costs at most one ``rescan``.
 /// Belongs to its event loop.
-final class DirectorySource {
+final class DirectorySource: WorkloadSource {
   private let loop: EventLoop
   private let threads: BlockingThreads
   private let logger: Logger

@@ -5,9 +5,9 @@ import Redirection
 import Vocabulary
 import ZDS
 
-/// The daemon: files of workloads in, rules and a socket for ztunnel out (enrollment.md §7).
+/// The daemon: workloads in, rules and a socket for ztunnel out (enrollment.md §7).
 ///
-/// Order of a start: the socket is bound, so that a ztunnel may wait; the directory is read completely; every workload
+/// Order of a start: the socket is bound, so that a ztunnel may wait; the source is read completely; every workload
 /// is tried once; only then ztunnels are accepted. So no ztunnel ever gets a snapshot that lacks what it runs.
 ///
 /// At the end the sockets are closed and the rules stay: a workload whose proxy is gone is cut off, not in the clear.
@@ -29,7 +29,8 @@ public final class NodeAgent {
   private let metrics: AgentMetrics
   private let readiness = AgentReadiness()
   private let servers: AgentServers
-  private var source: DirectorySource?
+  private var source: (any WorkloadSource)?
+  private let cni: CNIService?
   private var signals: SignalSource?
   private var isAccepting = false
   private var end: CheckedContinuation<Void, Never>?
@@ -43,7 +44,7 @@ public final class NodeAgent {
   /// Throws ``ZDSError`` or ``SystemError`` when it cannot start.
   public static func run(_ configuration: NodeAgentConfiguration) throws {
     // Before any thread can be inside another namespace.
-    let opener = NamespaceOpener.ofThisNode()
+    let opener = NamespaceOpener.ofThisNode(proc: configuration.proc)
     SignalSource.ignoreBrokenPipes()
     // A namespace and a handful of kept sockets for each workload.
     DescriptorLimit.raise()
@@ -84,6 +85,7 @@ public final class NodeAgent {
       defaults: configuration.redirection, redirector: Redirector(), announcer: server, opener: opener,
       threads: threads, logger: Logger(label: "enrolment"), metrics: metrics, on: loop)
     live.enroller = enroller
+    cni = configuration.cni.map { [threads] in CNIService($0, threads: threads, on: loop) }
   }
 
   /// Where the server's events find the enroller, which is made after it.
@@ -95,16 +97,12 @@ public final class NodeAgent {
     logger.info("listening", metadata: ["path": "\(configuration.socketPath)"])
     if configuration.redirection.dnsCapture {
       logger.info(
-        "DNS of pods is captured", metadata: ["ztunnel": "served with ISTIO_META_DNS_CAPTURE=true, on port 15053"])
+        "DNS of pods is captured", metadata: ["ztunnel": "serves it on port 15053, unless ISTIO_META_DNS_CAPTURE says no"])
     }
     signals = try SignalSource(Self.signals, on: loop) { [weak self] number in self?.signalled(by: number) }
-    let directory = WorkloadDirectory(
-      path: configuration.workloads, remembered: RememberedFiles(directory: configuration.stateDirectory))
-    let source = DirectorySource(
-      directory, threads: threads, logger: Logger(label: "workloads"), on: loop
-    ) { [weak self] workloads in self?.want(workloads) }
+    let source = makeSource()
     self.source = source
-    ServiceNotifier.status("reading \(configuration.workloads)")
+    if let admission = source as? any PodAdmission { try cni?.listen(for: admission, on: loop) }
     source.start()
     verifyPeriodically()
     showLife()
@@ -112,6 +110,9 @@ public final class NodeAgent {
     if !signalled { await withCheckedContinuation { end = $0 } }
     ServiceNotifier.stopping()
     readiness.stop()
+    await cni?.leave {
+      await (source as? KubernetesSource)?.daemonSet(namespace: configuration.cni?.entry.agentNamespace)
+    }
     source.stop()
     if configuration.cleanupOnExit {
       let done = await enroller.leaveAll(within: Self.cleanup)
@@ -126,6 +127,24 @@ public final class NodeAgent {
     logger.info("stopped")
   }
 
+  private func makeSource() -> any WorkloadSource {
+    switch configuration.source {
+    case .directory(let path):
+      ServiceNotifier.status("reading \(path)")
+      let directory = WorkloadDirectory(
+        path: path, remembered: RememberedFiles(directory: configuration.stateDirectory))
+      return DirectorySource(
+        directory, threads: threads, logger: Logger(label: "workloads"), on: loop
+      ) { [weak self] workloads in self?.want(workloads) }
+    case .kubernetes(let settings):
+      ServiceNotifier.status("reading the cluster at \(settings.access.server)")
+      return KubernetesSource(
+        settings, enroller: enroller, stateDirectory: configuration.stateDirectory,
+        logger: Logger(label: "kubernetes"), on: loop
+      ) { [weak self] workloads in self?.want(workloads) }
+    }
+  }
+
   private func want(_ workloads: [DesiredWorkload]) {
     enroller.want(workloads)
     ServiceNotifier.status("\(workloads.count(where: \.inMesh)) workloads wanted in the mesh")
@@ -135,6 +154,7 @@ public final class NodeAgent {
       await enroller.firstAttempts(within: Self.firstAttempts)
       do {
         try server.startAccepting()
+        cni?.install()
         readiness.done(Self.firstAttemptsTask)
         ServiceNotifier.ready()
         logger.info("accepting ztunnels")
@@ -164,7 +184,7 @@ public final class NodeAgent {
       logger.info(
         "looking at everything anew",
         metadata: [
-          "signal": "\(number)", "path": "\(configuration.workloads)", "rules": "compared, repaired if need be",
+          "signal": "\(number)", "source": "\(configuration.source)", "rules": "compared, repaired if need be",
         ])
       source?.reread()
       enroller.verifyAll()

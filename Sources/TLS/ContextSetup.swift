@@ -19,6 +19,19 @@ struct ContextSetup {
     ambient_ctx_set_engine_modes(context)
   }
 
+  /// Shows this certificate to peers. `subject` names it in errors.
+  func present(
+    _ leaf: Certificate, _ intermediates: ArraySlice<Certificate>, _ key: PrivateKey, subject: String
+  ) throws(TLSError) {
+    try require(SSL_CTX_use_certificate(context, leaf.x509) == 1, "use the certificate")
+    for intermediate in intermediates {
+      try require(ambient_ctx_add_chain_certificate(context, intermediate.x509) == 1, "use an intermediate certificate")
+    }
+    // libssl compares the key with the certificate here already, so that a mismatch must be told from other failures.
+    guard leaf.matches(key) else { throw .keyMismatch(subject) }
+    try require(SSL_CTX_use_PrivateKey(context, key.key) == 1, "use the private key")
+  }
+
   /// Demands a chain to one of `roots` of every peer, and whatever its `SSL` demands besides.
   func trust(_ roots: [Certificate]) throws(TLSError) {
     let store = SSL_CTX_get_cert_store(context)

@@ -54,8 +54,10 @@ public final class PrivateKey: Sendable {
     ERR_clear_error()
     let parsed = der.withUnsafeBufferPointer { bytes -> OpaquePointer? in
       var cursor = bytes.baseAddress
-      guard let key = d2i_AutoPrivateKey(nil, &cursor, bytes.count) else { return nil }
-      return key
+      guard let information = d2i_PKCS8_PRIV_KEY_INFO(nil, &cursor, bytes.count) else { return nil }
+      defer { PKCS8_PRIV_KEY_INFO_free(information) }
+      guard let cursor, let base = bytes.baseAddress, cursor - base == bytes.count else { return nil }
+      return EVP_PKCS82PKEY(information)
     }
     guard let parsed else { throw .keyMalformed(subject, reason: OpenSSLErrors.takeReason()) }
     guard [EVP_PKEY_RSA, EVP_PKEY_EC].contains(EVP_PKEY_get_base_id(parsed)) else {

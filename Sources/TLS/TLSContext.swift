@@ -41,7 +41,8 @@ public final class TLSContext: Sendable {
     // From here on every property is set, so that a throw frees the context in `deinit`.
     let setup = ContextSetup(context: context)
     try setup.speak(settings.profile)
-    try present(certificate, setup)
+    try setup.present(
+      certificate.leaf, certificate.intermediates[...], certificate.privateKey, subject: identity.description)
     let roots = certificate.roots + certificate.federatedRoots.values.joined()
     try setup.trust(roots)
     switch role {
@@ -76,19 +77,6 @@ public final class TLSContext: Sendable {
     case .server: SSL_set_accept_state(ssl)
     }
     return ssl
-  }
-
-  private func present(_ certificate: WorkloadCertificate, _ setup: ContextSetup) throws(TLSError) {
-    try setup.require(SSL_CTX_use_certificate(context, certificate.leaf.x509) == 1, "use the certificate")
-    for intermediate in certificate.intermediates {
-      try setup.require(
-        ambient_ctx_add_chain_certificate(context, intermediate.x509) == 1, "use an intermediate certificate")
-    }
-    try setup.require(SSL_CTX_use_PrivateKey(context, certificate.privateKey.key) == 1, "use the private key")
-    guard SSL_CTX_check_private_key(context) == 1 else {
-      ERR_clear_error()
-      throw .keyMismatch(identity.description)
-    }
   }
 }
 

@@ -94,6 +94,18 @@ public struct DeltaSubscription: Sendable {
     var reports: [Action] = []
     var reasons: [String] = []
     var retained = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse()
+
+    // What is retained is read with removals last. One name may come several times; the last word counts.
+
+    mutating func retain(_ resource: Envoy_Service_Discovery_V3_Resource) {
+      if !retained.removedResources.isEmpty { retained.removedResources.removeAll { $0 == resource.name } }
+      retained.resources.append(resource)
+    }
+
+    mutating func drop(_ name: String) {
+      retained.resources.removeAll { $0.name == name }
+      retained.removedResources.append(name)
+    }
   }
 
   /// Takes what is understood of a response.
@@ -108,7 +120,7 @@ public struct DeltaSubscription: Sendable {
         guard resource.hasResource else { throw .undecodable }
         outcome.changes.append(try ResourceDecoder.change(type, name: resource.name, bytes: bytes))
         versions[type, default: [:]][resource.name] = resource.version
-        outcome.retained.resources.append(resource)
+        outcome.retain(resource)
         if type == .authorization { standIns.remove(resource.name) }
       } catch {
         outcome.reports.append(.report(type, name: resource.name, error))
@@ -116,9 +128,9 @@ public struct DeltaSubscription: Sendable {
         guard type == .authorization, let change = standIn(for: resource.name, bytes) else { continue }
         outcome.changes.append(change)
         if case .removePolicy = change {
-          outcome.retained.removedResources.append(resource.name)
+          outcome.drop(resource.name)
         } else {
-          outcome.retained.resources.append(resource)
+          outcome.retain(resource)
         }
       }
     }

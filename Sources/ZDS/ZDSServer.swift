@@ -105,8 +105,10 @@ public final class ZDSServer {
     entries[uid] = Entry(info: info, namespace: nil, sockets: entries[uid]?.sockets ?? KeptSockets())
   }
 
-  /// Tells every ztunnel that this workload left, and lets go of its sockets. Returns when all have answered or are gone; a ztunnel that was gone
-  /// learns it from its next snapshot, so there is nothing to retry.
+  /// Tells every ztunnel that this workload left, and lets go of its sockets.
+  ///
+  /// Returns when all have answered or are gone; a ztunnel that was gone learns it from its next snapshot, so there is
+  /// nothing to retry.
   public func delete(_ uid: WorkloadUID) async {
     entries[uid] = nil
     guard let request = try? OutgoingRequest<NetworkNamespace>.delete(uid) else { return }

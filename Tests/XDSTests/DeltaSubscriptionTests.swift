@@ -84,6 +84,27 @@ struct DeltaSubscriptionTests {
     #expect(requests.map(\.initialResourceVersions) == [["u": "5"], ["ns/unclear": ""]])
   }
 
+  @Test("of a name that comes several times in one response, a restart keeps the last word too")
+  func repeated() throws {
+    let node = NodeDescription(environment: [:])
+    var reporting = Istio_Security_Authorization()
+    reporting.dryRun = true
+    let (unclear, clear) = (try workload("u"), try policy("p"))
+    let dryRun: [UInt8] = try reporting.serializedBytes()
+    for contents in [[unclear, dryRun, clear], [unclear, dryRun], [unclear, dryRun, unclear]] {
+      var subscription = DeltaSubscription(node: node, retains: true)
+      let actions = subscription.receive(
+        .received(response(.authorization, contents.map { resource("ns/p", $0) })))
+      let retained = actions.compactMap { action in
+        if case .retain(let response) = action { response } else { nil }
+      }
+      var restarted = DeltaSubscription(node: node, retains: true)
+      let empty = MeshSnapshot(settings: MeshSettings())
+      let (before, after) = (empty.applying(actions.changes).0, empty.applying(restarted.restore(retained)).0)
+      #expect(before.policyCount == after.policyCount)
+    }
+  }
+
   @Test("a reconnect names what is held with its version, and not what was refused or removed")
   func reconnect() throws {
     var subscription = subscription()

@@ -147,7 +147,7 @@ final class PodDNS {
     switch Intake(message) {
     case .ignored: reply(nil)
     case .rejected(let bytes): reply(bytes)
-    case .other(let message): forward(message, nil, labels(nil, nil, transport), over: transport, reply)
+    case .other(let message): forward(message, nil, over: transport, reply)
     case .query(let query):
       let info = pod.info
       if let client = worker.mesh.localWorkload(
@@ -156,7 +156,6 @@ final class PodDNS {
         return answer(query, for: client, over: transport, reply)
       }
       guard isRoom else {
-        worker.dnsMetrics.countRequest(labels(query.question, nil, transport))
         return conclude(.failure(.tooManyQueries), message, query, transport, reply)
       }
       guard !isStopped else { return reply(nil) }
@@ -167,7 +166,6 @@ final class PodDNS {
         if let client {
           answer(query, for: client, over: transport, reply)
         } else {
-          worker.dnsMetrics.countRequest(labels(query.question, nil, transport))
           log.write(query.question, "the pod's own workload is not known")
           reply(Response.failure(.serverFailure, to: query))
         }
@@ -179,21 +177,14 @@ final class PodDNS {
   private func answer(
     _ query: Query, for client: Workload, over transport: Transport, _ reply: @escaping ([UInt8]?) -> Void
   ) {
-    let labels = labels(query.question, client, transport)
-    worker.dnsMetrics.countRequest(labels)
     switch resolver.resolve(query.question, for: client, in: worker.mesh, using: &worker.random) {
-    case .forward: forward(query.message, query, labels, over: transport, reply)
+    case .forward: forward(query.message, query, over: transport, reply)
     case .answer(let answer, let reason):
       log.write(query.question, reason.rawValue, endpoints: answer.addresses.count)
       let limit =
         transport == .stream ? Response.streamLimit : min(query.datagramLimit, Response.datagramLimit)
       reply(Response.answer(answer, to: query, limit: limit))
     }
-  }
-
-  private func labels(_ question: Question?, _ client: Workload?, _ transport: Transport) -> DNSMetrics.Labels {
-    DNSMetrics.Labels(
-      question?.type, transport, service: client?.canonicalName, revision: client?.canonicalRevision)
   }
 
   // MARK: Upstream
@@ -213,12 +204,9 @@ final class PodDNS {
   }
 
   private func forward(
-    _ message: [UInt8], _ query: Query?, _ labels: DNSMetrics.Labels, over transport: Transport,
-    _ reply: @escaping ([UInt8]?) -> Void
+    _ message: [UInt8], _ query: Query?, over transport: Transport, _ reply: @escaping ([UInt8]?) -> Void
   ) {
-    let start = ContinuousClock.now
     guard isRoom else {
-      worker.dnsMetrics.countUpstream(labels, failed: true, after: .zero)
       return conclude(.failure(.tooManyQueries), message, query, transport, reply)
     }
     guard !isStopped else { return reply(nil) }
@@ -228,7 +216,6 @@ final class PodDNS {
       begin(exchange)
       exchange.start { [self] result in
         end(exchange)
-        count(result, labels, since: start)
         conclude(result, message, query, transport, reply)
         settle()
       }
@@ -238,22 +225,10 @@ final class PodDNS {
       worker.loop.spawn { [self] in
         let result = await exchange.run()
         end(exchange)
-        count(result, labels, since: start)
         conclude(result, message, query, transport, reply)
         settle()
       }
     }
-  }
-
-  private func count(
-    _ result: Result<[UInt8], UpstreamError>, _ labels: DNSMetrics.Labels, since start: ContinuousClock.Instant
-  ) {
-    let failed =
-      switch result {
-      case .success(let bytes): Passage.isWorthAnotherServer(bytes)
-      case .failure: true
-      }
-    worker.dnsMetrics.countUpstream(labels, failed: failed, after: .now - start)
   }
 
   private func conclude(

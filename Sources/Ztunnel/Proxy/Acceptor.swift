@@ -8,6 +8,7 @@ final class Acceptor {
   private let listener: PodListener
   private let loop: EventLoop
   private let logger: Logger
+  private let reserve: DescriptorReserve
   private let accepted: (SharedDescriptor, SocketAddress) -> Void
   private var watch: Watch?
   private var pause: LoopTimer?
@@ -15,18 +16,19 @@ final class Acceptor {
   private var isResting = false
 
   /// Connections taken in one turn, so that workers share a burst.
-  private static let turn = 64
+  static let turn = 64
   /// More than the kernel's backlog holds.
   private static let longestBacklog = 8192
   /// Rest after the system had no descriptor or memory left: trying again at once would only burn the processor.
   private static let rest = Duration.milliseconds(100)
 
   init(
-    _ listener: PodListener, loop: EventLoop, logger: Logger,
+    _ listener: PodListener, loop: EventLoop, reserve: DescriptorReserve, logger: Logger,
     accepted: @escaping (SharedDescriptor, SocketAddress) -> Void
   ) {
     self.listener = listener
     self.loop = loop
+    self.reserve = reserve
     self.logger = logger
     self.accepted = accepted
   }
@@ -34,6 +36,8 @@ final class Acceptor {
   /// Starts to accept. Throws ``SystemError``.
   func start() throws(SystemError) {
     isResting = false
+    pause?.cancel()
+    watch?.cancel()
     watch = try loop.watch(listener.socket.raw, for: .readable, mode: .shared) { [unowned self] _ in
       accept(atMost: Self.turn)
     }
@@ -60,6 +64,8 @@ final class Acceptor {
   }
 
   private func accept(atMost limit: Int) {
+    // What is accepted needs a second descriptor; without one for it, it waits better where it is.
+    guard stopped || reserve.isComplete else { return wait(after: SystemError("accept4", EMFILE)) }
     for _ in 0..<limit {
       let connection: AcceptedConnection?
       do throws(SystemError) { connection = try TCPSocket.accept(listener.socket.raw) } catch {

@@ -55,7 +55,8 @@ final class PodWorker {
       throw error
     }
     for listener in sockets.listeners {
-      let acceptor = Acceptor(listener, loop: loop, logger: worker.context.logger) { [unowned self] socket, peer in
+      let acceptor = Acceptor(listener, loop: loop, reserve: worker.reserve, logger: worker.context.logger) {
+        [unowned self] socket, peer in
         accepted(socket, peer, listener)
       }
       do throws(SystemError) { try acceptor.start() } catch {

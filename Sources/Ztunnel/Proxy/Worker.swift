@@ -49,6 +49,8 @@ final class Worker {
   let loop: EventLoop
   let context: WorkerContext
   let dialer: Dialer
+  /// One for each connection that one turn of accepting can bring.
+  let reserve = DescriptorReserve(size: Acceptor.turn)
   let metrics: WorkerMetrics
   let buffers = WorkBuffers()
   /// Where plain connections are copied through.
@@ -83,7 +85,7 @@ final class Worker {
     self.context = context
     self.mesh = mesh
     metrics = WorkerMetrics(context.metrics)
-    dialer = Dialer(loop: loop, configuration: context.configuration)
+    dialer = Dialer(loop: loop, configuration: context.configuration, reserve: reserve)
     serverSettings = HTTP2Settings(.server, context.configuration)
     clientSettings = HTTP2Settings(.client, context.configuration)
   }

@@ -59,8 +59,8 @@ final class ControlPlane: Sendable {
           }
         },
         ready: {
-          journal?.complete()
           control.spawn { ready() }
+          journal?.complete()
         }, observe: { metrics.count($0) })
       self.client = client
       if let journal { loop.spawn { await self.confirm(journal, client) } }

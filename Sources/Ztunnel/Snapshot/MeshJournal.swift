@@ -159,9 +159,8 @@ final class MeshJournal {
     let known = resources[response.typeURL] ?? [:]
     var changes = response
     changes.resources = response.resources.filter { known[$0.name] != $0 }
-    changes.removedResources = response.removedResources.filter { name in
-      known[name] != nil || changes.resources.contains { $0.name == name }
-    }
+    let added = Set(changes.resources.lazy.map(\.name))
+    changes.removedResources = response.removedResources.filter { known[$0] != nil || added.contains($0) }
     return changes
   }
 

@@ -1,10 +1,9 @@
 import Glibc
-import Linux
 
 /// Files that are read at once and replaced at once.
-enum WholeFile {
+public enum WholeFile {
   /// A regular file's bytes. Throws ``SystemError``, `EFBIG` for more than `limit` bytes.
-  static func read(_ path: String, limit: Int) throws(SystemError) -> [UInt8] {
+  public static func read(_ path: String, limit: Int) throws(SystemError) -> [UInt8] {
     // Not blocking, so that a named pipe in the file's place cannot hold the caller.
     let file = try Descriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
     let raw = file.raw
@@ -19,7 +18,7 @@ enum WholeFile {
   }
 
   /// Writes all bytes. Throws ``SystemError``.
-  static func write(_ bytes: [UInt8], to raw: CInt, _ path: String) throws(SystemError) {
+  public static func write(_ bytes: [UInt8], to raw: CInt, _ path: String) throws(SystemError) {
     var written = 0
     while written < bytes.count {
       written += try system("write", path) {
@@ -30,7 +29,7 @@ enum WholeFile {
 
   /// Puts a file with these bytes, for nobody's eyes but our own, in the place of what is at `path`: readers see the one
   /// or the other, also after a loss of power. Returns the new file, open for appending. Throws ``SystemError``.
-  static func replace(_ path: String, with bytes: [UInt8]) throws(SystemError) -> Descriptor {
+  public static func replace(_ path: String, with bytes: [UInt8]) throws(SystemError) -> Descriptor {
     let scratch = path + ".new"
     unlink(scratch)
     let file = Descriptor(
