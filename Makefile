@@ -4,7 +4,7 @@
 RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
-.PHONY: help build release peers test disturb demo bench format lint protos dependencies clean fuzz image install uninstall deb bench-scale
+.PHONY: help build release peers test disturb demo bench format lint protos dependencies clean fuzz image install uninstall deb bench-scale page-test page-pictures
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -42,8 +42,17 @@ peers: dependencies ## install the foreign peers that tests talk to (Envoy, gRPC
 test: build peers ## run every test, those in network namespaces too (as root)
 	@scripts/test --skip-build
 
+page-test: ## install Chromium where it is missing, and test the page in it
+	@scripts/install-dependencies chromium
+	@scripts/test --filter 'PageTests'
+
+page-pictures: ## take the documentation's pictures of the page
+	@scripts/install-dependencies chromium fonts-dejavu-core
+	AMBIENT_PAGE_PICTURES="$(CURDIR)/docs" scripts/test --filter 'RunningPageTests/takePictures'
+
 disturb: build ## disturb a running mesh in every way ten times (QUICK=1: twice) and count what its clients lost (as root)
 	@scripts/disturb --skip-build
+
 fuzz: dependencies ## feed every reader of foreign bytes with libFuzzer's ideas, SECONDS=60 each (TARGETS="xds dns" for some)
 	@FUZZ_SECONDS="$(or $(SECONDS),60)" FUZZ_TARGETS="$(TARGETS)" scripts/fuzz
 

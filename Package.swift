@@ -105,15 +105,15 @@ let package = Package(
     library(
       "Ztunnel",
       [
-        "CLinux", "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "IstioAPI", "Linux", "Mesh", "Metrics", "TLS",
-        "Telemetry", "Vocabulary", "XDS", "YAML", "ZDS", log,
+        "CLinux", "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "IstioAPI", "JSON", "Linux", "Mesh", "Metrics",
+        "TLS", "Telemetry", "Vocabulary", "XDS", "YAML", "ZDS", log,
       ]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
       path: "Sources/NodeAgentCommand",
       swiftSettings: strict),
     .executableTarget(
-      name: "ztunnel", dependencies: ["Identity", "Linux", "Vocabulary", "Ztunnel", arguments],
+      name: "ztunnel", dependencies: ["Identity", "Linux", "Mesh", "Vocabulary", "Ztunnel", arguments],
       path: "Sources/ZtunnelCommand",
       swiftSettings: strict),
 
@@ -167,10 +167,10 @@ let package = Package(
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
-        "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "Ztunnel",
-        "node-agent", "ztunnel",
+        "HTTP2", "HTTPServer", "Identity", "Linux", "Mesh", "Redirection", "TLS", "Telemetry", "TestSupport",
+        "Vocabulary", "ZDS", "Ztunnel", "node-agent", "ztunnel",
       ],
-      exclude: ["ControlPlane", "Systemd"],
+      exclude: ["Browser", "ControlPlane", "Systemd"],
       swiftSettings: strict),
     .testTarget(
       name: "KubernetesNodeTests",

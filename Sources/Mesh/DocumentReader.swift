@@ -7,6 +7,10 @@ final class ProblemList {
 
   private(set) var problems: [MeshFileProblem] = []
   private(set) var omitted = 0
+  /// The document is another program's dump: what it has beyond what is read here is no mistake.
+  let isDump: Bool
+
+  init(isDump: Bool = false) { self.isDump = isDump }
 
   func add(_ reason: String, at mark: YAMLMark, _ path: KeyPathText) {
     guard problems.count < Self.limit else {
@@ -211,8 +215,9 @@ struct DocumentFields {
     return nil
   }
 
-  /// Reports keys nobody asked for.
+  /// Reports keys nobody asked for, except in a dump.
   func finish() {
+    if owner.problems.isDump { return }
     for (name, entry) in values.sorted(by: { $0.key < $1.key }) {
       owner.problems.add(
         "unknown key, expected one of \(known.sorted().joined(separator: ", "))", at: entry.key.mark,

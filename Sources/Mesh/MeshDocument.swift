@@ -40,7 +40,7 @@ public struct MeshDocument: Hashable, Sendable {
     try parse(text.utf8, source: source)
   }
 
-  private static func read(
+  static func read(
     _ bytes: some Collection<UInt8>, _ source: String
   ) throws(MeshFileError) -> YAMLNode? {
     do throws(YAMLError) { return try YAMLReader.document(bytes) } catch {

@@ -57,10 +57,11 @@ struct MeshDocumentDecoder {
     let indexes = Dictionary(records.enumerated().map { ($1.uid, $0) }, uniquingKeysWith: { first, _ in first })
     for endpoint in endpoints {
       guard let index = indexes[endpoint.uid] else {
+        if problems.isDump { continue }
         endpoint.source.report("no workload in this file has uid \(endpoint.uid)")
         continue
       }
-      if let health = endpoint.health, health != records[index].health {
+      if let health = endpoint.health, health != records[index].health, !problems.isDump {
         endpoint.source.report("status differs from that of workload \(endpoint.uid)")
       }
       records[index].services[endpoint.service, default: [:]].merge(endpoint.ports) { $1 }
@@ -98,8 +99,7 @@ struct MeshDocumentDecoder {
     record.authorizationPolicies = fields.optional("authorizationPolicies")?.list(policyKey) ?? []
     record.locality = fields.optional("locality").flatMap(locality) ?? Workload.Locality()
     record.capacity = fields.optional("capacity")?.integer(in: 0...UInt32.max) ?? 1
-    record.services =
-      fields.required("services")?.map(key: serviceKey, value: { $0.isNull ? [:] : $0.ports() }) ?? [:]
+    record.services = problems.isDump ? dumpedServices(&fields) : writtenServices(&fields)
     fields.finish()
     record.applyIdentityDefaults()
     if record.uid.isEmpty {
@@ -107,6 +107,16 @@ struct MeshDocumentDecoder {
       record.uid = "\(record.clusterID)//Pod/\(record.namespace)/\(record.name)"
     }
     return Located(value: record, source: value)
+  }
+
+  private func writtenServices(_ fields: inout DocumentFields) -> [NamespacedHostname: [UInt16: UInt16]] {
+    fields.required("services")?.map(key: serviceKey, value: { $0.isNull ? [:] : $0.ports() }) ?? [:]
+  }
+
+  /// A dump only lists the names; the ports are with the services' endpoints (observability.md §6.1).
+  private func dumpedServices(_ fields: inout DocumentFields) -> [NamespacedHostname: [UInt16: UInt16]] {
+    let names = fields.optional("services")?.list(serviceKey) ?? []
+    return Dictionary(names.map { ($0, [:]) }) { first, _ in first }
   }
 
   private var health: [(String, Workload.Health)] { [("Healthy", .healthy), ("Unhealthy", .unhealthy)] }

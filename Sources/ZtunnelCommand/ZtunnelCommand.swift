@@ -23,7 +23,7 @@ struct ZtunnelCommand: ParsableCommand {
         LOG_FORMAT       plain or json
       """,
     version: ProductVersion.text,
-    subcommands: [Proxy.self, MakeAuthority.self, Version.self],
+    subcommands: [Proxy.self, Status.self, Explain.self, MakeAuthority.self, Version.self],
     defaultSubcommand: Proxy.self)
 }
 

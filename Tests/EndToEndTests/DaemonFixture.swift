@@ -54,7 +54,7 @@ final class DaemonFixture: Sendable {
       [binary, "run", "--ztunnel-uds-address", node.agent.socketPath, "--workloads", workloads(of: node)],
       environment: [
         "AMBIENT_RECONCILE_INTERVAL": "200ms", "AMBIENT_STATE_DIRECTORY": mesh.directory + "/state",
-        "LOG_LEVEL": "info",
+        "AMBIENT_STATUS_SOCKET": mesh.statusSocket(of: node), "LOG_LEVEL": "info",
       ])
     agents.withLock { $0[ObjectIdentifier(node)] = process }
     return process

@@ -109,6 +109,9 @@ final class MeshFixture: Sendable {
 
   // MARK: Proxies
 
+  /// Where a node agent of this node answers about its proofs.
+  func statusSocket(of node: MeshNode) -> String { directory + (node === left ? "/left" : "/right") + "-status.sock" }
+
   @discardableResult
   func startZtunnel(
     on node: MeshNode, _ environment: [String: String] = [:], launcher: [String] = []
@@ -116,7 +119,8 @@ final class MeshFixture: Sendable {
     let binary = try #require(BuiltProduct.path("ztunnel"), "build the package first")
     var all = [
       "LOCAL_XDS_PATH": meshFile, "LOCAL_CA_PATH": authorityDirectory, "INPOD_UDS": node.agent.socketPath,
-      "NODE_NAME": node === left ? "left" : "right", "ZTUNNEL_WORKER_THREADS": "2",
+      "NODE_NAME": node === left ? "left" : "right", "AMBIENT_STATUS_SOCKET": statusSocket(of: node),
+      "ZTUNNEL_WORKER_THREADS": "2",
       "RUST_LOG": "info,access=debug,ztunnel::state=debug", "CONNECTION_TERMINATION_DEADLINE": "2s",
     ]
     all.merge(environment) { $1 }

@@ -11,25 +11,17 @@ struct AdminPages: Sendable {
   let sources: AdminSources
   let questions: WorkerQuestions
 
-  /// Paths and what is there, for the list at `/`.
-  private static let endpoints = [
-    ("/config_dump", "the mesh, certificates, pods and configuration as JSON: what istioctl ztunnel-config reads"),
-    ("/connections", "live connections as JSON"),
-    ("/events", "live connections as server-sent events, one a second"),
-    ("/logging", "POST: levels of the log, per target"),
-    ("/quitquitquit", "POST: end gracefully"),
-    ("/version", "the version as JSON"),
-    ("/debug/pprof/heap", "the heap, as the C library sees it"),
-    ("/debug/pprof/profile", "how to sample the processor"),
-  ]
+  private var data: PageData { PageData(configuration: configuration, sources: sources, questions: questions) }
 
   func answer(_ request: HTTPRequest) async -> HTTPResponse {
     if let refusal = refusal(request) { return refusal }
     switch request.path {
-    case "/": return index()
+    case "/": return NodePage.answer()
     case "/config_dump": return await configDump()
-    case "/connections": return await connections()
-    case "/events": return events()
+    case "/status": return await data.status(request)
+    case "/connections": return await data.list(request)
+    case "/events": return data.events(request)
+    case "/explain": return ExplainEndpoint.answer(request, sources, configuration)
     case "/logging": return LoggingEndpoint.answer(request, sources.levels)
     case "/quitquitquit":
       guard request.method == "POST" else { return .methodNotAllowed(allow: "POST") }
@@ -67,21 +59,6 @@ struct AdminPages: Sendable {
 
   // MARK: Pages
 
-  private func index() -> HTTPResponse {
-    let rows = Self.endpoints.map { "<li><a href=\"\($0.0)\">\($0.0)</a> \($0.1)</li>" }.joined(separator: "\n")
-    let page = """
-      <!DOCTYPE html>
-      <html lang="en"><head><meta charset="utf-8"><title>ztunnel</title>
-      <meta name="viewport" content="width=device-width"></head>
-      <body><h1>ztunnel \(ProductVersion.text)</h1>
-      <ul>
-      \(rows)
-      </ul></body></html>
-
-      """
-    return HTTPResponse(headers: ["content-type": "text/html; charset=utf-8"], body: .bytes(Array(page.utf8)))
-  }
-
   private func json(_ value: JSONValue) -> HTTPResponse {
     HTTPResponse(headers: ["content-type": "application/json"], body: .bytes(value.document))
   }
@@ -111,37 +88,6 @@ struct AdminPages: Sendable {
     return HTTPResponse(
       headers: ["content-type": "application/json"],
       body: .stream { (writer) async throws(HTTPStreamEnded) in try await dump.write(to: writer) })
-  }
-
-  /// Every live connection of this node, by pod and age.
-  private func connectionList() async -> JSONValue {
-    let names = Dictionary(sources.pods.all.map { ($0.uid, "\($0.info.namespace)/\($0.info.name)") }) { first, _ in
-      first
-    }
-    var all: [(pod: String, connection: ConnectionSnapshot)] = []
-    for part in await questions.ask({ await $0.connections() }) {
-      for (uid, connections) in part {
-        for connection in connections { all.append((names[uid] ?? uid.description, connection)) }
-      }
-    }
-    all.sort { ($0.pod, $1.connection.age) < ($1.pod, $0.connection.age) }
-    return .object(["connections": .array(all.map { $0.connection.details(of: $0.pod) })])
-  }
-
-  private func connections() async -> HTTPResponse { json(await connectionList()) }
-
-  private func events() -> HTTPResponse {
-    HTTPResponse(
-      headers: ["content-type": "text/event-stream", "cache-control": "no-store"],
-      body: .endless { (writer) async throws(HTTPStreamEnded) in
-        while true {
-          try await writer.write("event: connections\ndata: ".utf8)
-          try await writer.write(await connectionList().line)
-          try await writer.write("\n\n".utf8)
-          try await writer.flush()
-          await questions.loop.sleep(for: .seconds(1))
-        }
-      })
   }
 
   // MARK: Metrics

@@ -77,6 +77,9 @@ struct AdminSources: Sendable {
   let levels: LogLevels
   let metrics: ZtunnelMetrics
   let readiness: ReadinessState
+  /// What the node agent says.
+  let proofs: EnrolmentProofs
+  let watchers = EventWatchers()
   /// Begins the end of the process.
   let shutDown: @Sendable () -> Void
 }

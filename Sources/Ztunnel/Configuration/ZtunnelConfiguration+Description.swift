@@ -17,6 +17,7 @@ extension ZtunnelConfiguration {
       ("NETWORK", network),
       ("CLUSTER_ID", clusterID),
       ("INPOD_UDS", zdsSocketPath),
+      ("AMBIENT_STATUS_SOCKET", statusSocketPath),
       ("INPOD_PORT_REUSE", "\(sharesPorts)"),
       ("ZTUNNEL_WORKER_THREADS", "\(workerThreads)"),
       ("PACKET_MARK", "\(packetMark ?? 0)"),

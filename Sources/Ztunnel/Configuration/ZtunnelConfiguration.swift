@@ -31,6 +31,8 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   public let clusterID: String
   /// The node agent's socket, `INPOD_UDS`.
   public let zdsSocketPath: String
+  /// Where the node agent answers about its proofs; they are shown where it does.
+  public let statusSocketPath: String
   /// Threads of the data plane, 1...1024 (lifecycle.md §1.1).
   public let workerThreads: Int
   /// SO_MARK of the proxy's own connections, `PACKET_MARK`. Nil for none.
@@ -132,6 +134,9 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     nodeName = reader.nonEmpty("NODE_NAME", "the name of this node")
     network = environment["NETWORK"] ?? ""
     clusterID = environment["ISTIO_META_CLUSTER_ID"] ?? environment["CLUSTER_ID"] ?? "Kubernetes"
+    statusSocketPath =
+      reader.nonEmpty("AMBIENT_STATUS_SOCKET", "the path of the node agent's control socket")
+      ?? EnrolmentProofs.defaultPath
     zdsSocketPath =
       reader.path("INPOD_UDS", "the path of the node agent's socket", limit: Self.longestSocketPath)
       ?? "/var/run/ztunnel/ztunnel.sock"

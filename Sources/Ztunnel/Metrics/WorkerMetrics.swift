@@ -6,6 +6,7 @@ final class WorkerMetrics {
   let all: ZtunnelMetrics
   let connectionErrors: MetricShard<Counter>
   let policyDenials: MetricShard<Counter>
+  let policyAllowances: MetricShard<Counter>
   let policyDryRuns: MetricShard<Counter>
   let onDemandDNS: MetricFamily<Counter>
   let connectsToNextHops: Histogram
@@ -21,6 +22,7 @@ final class WorkerMetrics {
     self.all = all
     connectionErrors = all.connectionErrors.makeShard()
     policyDenials = all.policyDenials.makeShard()
+    policyAllowances = all.policyAllowances.makeShard()
     policyDryRuns = all.policyDryRuns.makeShard()
     onDemandDNS = all.onDemandDNS
     connectsToNextHops = all.connectDurations.shard(["source"])
@@ -33,12 +35,15 @@ final class WorkerMetrics {
     streamsOnKnownTunnels = all.poolStreams.shard(["known"])
   }
 
+  /// In the place of a policy: there were some that allow, and none did.
+  static let nobody = "(none allowed)"
+
   /// Counts a connection that failed or was denied.
   func failed(_ error: ProxyError, _ reporter: TrafficLabels.Reporter) {
     connectionErrors[reporter.rawValue, error.code].add()
     switch error {
     case .policyRejected(let rejection), .policyChanged(let rejection):
-      policyDenials[rejection.policy ?? "(none allowed)", error.code].add()
+      policyDenials[rejection.policy ?? Self.nobody, error.code].add()
     default: break
     }
   }

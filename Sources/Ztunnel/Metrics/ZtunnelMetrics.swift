@@ -19,6 +19,7 @@ final class ZtunnelMetrics: Sendable {
   // Ours.
   let connectionErrors: MetricFamily<Counter>
   let policyDenials: MetricFamily<Counter>
+  let policyAllowances: MetricFamily<Counter>
   let policyDryRuns: MetricFamily<Counter>
   let connectDurations: MetricFamily<Histogram>
   let handshakeDurations: MetricFamily<Histogram>
@@ -55,6 +56,8 @@ final class ZtunnelMetrics: Sendable {
     policyDenials = registry.counters(
       "ztunnel_policy_denials", "Connections denied by policy; a change of policy that closes one counts too",
       labels: ["policy", "code"])
+    policyAllowances = registry.counters(
+      "ztunnel_policy_allowances", "Connections that an ALLOW policy let through", labels: ["policy"])
     policyDryRuns = registry.counters(
       "ztunnel_policy_dry_run", "What dry-run policies would have done", labels: ["policy", "outcome"])
     connectDurations = registry.histograms(

@@ -30,7 +30,11 @@ final class ConnectionRecord {
   private let actual: SocketAddress
   private let start: ContinuousClock.Instant
   /// The policy that allowed it; nil where none had to.
-  var allowedBy: String?
+  var allowedBy: String? {
+    didSet {
+      if let allowedBy { pod.worker.metrics.policyAllowances[allowedBy].add() }
+    }
+  }
   /// Moves the bytes, once it does.
   private var pump: (any Pump)?
   private unowned let pod: PodWorker
@@ -139,13 +143,17 @@ final class ConnectionRecord {
   var snapshot: ConnectionSnapshot {
     let (sent, received) = local(pump?.progress ?? counted)
     return ConnectionSnapshot(
-      record: record, carriage: carriage, plaintext: plaintext, original: original, actual: actual,
+      // Hashed with a secret of this process: addresses of memory are nobody's business.
+      id: ObjectIdentifier(self).hashValue, record: record, carriage: carriage, plaintext: plaintext,
+      original: original, actual: actual,
       isEstablished: pump != nil, allowedBy: allowedBy, bytesSent: sent, bytesReceived: received, age: .now - start)
   }
 }
 
 /// One live connection at one moment.
 struct ConnectionSnapshot: Sendable {
+  /// The same as long as the connection lives.
+  let id: Int
   let record: AccessLogRecord
   let carriage: ConnectionFacts.Carriage
   let plaintext: ConnectionFacts.PlaintextReason?

@@ -250,7 +250,7 @@ final class PodWorker {
       let level: Logger.Level = worker.context.configuration.logsPolicyAtInfo ? .info : .debug
       worker.context.logger.log(
         level: level, "\(outcome)", metadata: outcome.policy.map { ["policy": "\($0)"] })
-      worker.metrics.policyDryRuns[outcome.policy ?? "(none allowed)", "\(outcome)"].add()
+      worker.metrics.policyDryRuns[outcome.policy ?? WorkerMetrics.nobody, "\(outcome)"].add()
     }
     return decision
   }

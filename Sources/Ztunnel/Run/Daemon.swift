@@ -104,6 +104,7 @@ final class Daemon {
       AdminSources(
         workers: workers, mesh: shared, pods: sharedPods, certificates: certificates, levels: log.levels,
         metrics: metrics, readiness: readinessState,
+        proofs: EnrolmentProofs(path: configuration.statusSocketPath),
         shutDown: { control.spawn { request.action?() } }))
     try admin.listen()
     request.action = { [unowned self] in quit(because: "/quitquitquit") }
