@@ -25,6 +25,8 @@ final class ZtunnelMetrics: Sendable {
   let handshakeDurations: MetricFamily<Histogram>
   let tunnelRequestDurations: MetricFamily<Histogram>
   let poolStreams: MetricFamily<Counter>
+  /// How it goes with the control plane; nil without one.
+  private let controlPlane = Mutex<(@Sendable () -> XDSStatistics)?>(nil)
   /// What the workers last said of themselves.
   private let reports = Mutex<[Int: WorkerReport]>([:])
 
@@ -233,8 +235,14 @@ extension ZtunnelMetrics {
     }
   }
 
+  /// True while there is a stream to the control plane.
+  var isControlPlaneConnected: Bool {
+    controlPlane.withLock { $0 }?().connectedSince != nil
+  }
+
   /// Adds how it goes between this proxy and the control plane.
   func register(controlPlane statistics: @escaping @Sendable () -> XDSStatistics) {
+    controlPlane.withLock { $0 = statistics }
     func collect(
       _ description: MetricDescription, _ add: @escaping @Sendable (XDSStatistics, inout MetricSamples) -> Void
     ) {

@@ -65,7 +65,7 @@ struct PageData: Sendable {
     return NodeOverview(
       version: ProductVersion.text, node: configuration.nodeName, now: .now, isReady: readiness.isReady,
       pending: readiness.pending, isDraining: readiness.isDraining,
-      isConnected: configuration.discovery == nil ? nil : metrics.xdsConnected.value > 0,
+      isConnected: configuration.discovery == nil ? nil : metrics.isControlPlaneConnected,
       workloads: mesh.workloadCount, services: mesh.serviceCount, pods: pods, policies: policies,
       deniedByNone: denied[WorkerMetrics.nobody] ?? 0,
       failures: metrics.connectionErrors.readings.reduce(0) { $0 &+ Self.integer($1.reading) })
