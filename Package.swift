@@ -60,7 +60,7 @@ let package = Package(
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
     library("Metrics"),
     library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
-    library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
+    library("Telemetry", ["CLinux", "CSystemd", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
     .target(
@@ -99,15 +99,14 @@ let package = Package(
     library(
       "NodeAgent",
       [
-        "CLinux", "CNI", "HTTP2", "HTTPServer", "JSON", "Kubernetes", "Linux", "Redirection", "Telemetry", "Vocabulary",
-        "YAML", "ZDS", log,
+        "CLinux", "CNI", "HTTP2", "HTTPServer", "JSON", "Kubernetes", "Linux", "Metrics", "Redirection", "Telemetry",
+        "Vocabulary", "YAML", "ZDS", log,
       ]),
     library(
       "Ztunnel",
       [
-        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary",
-        "XDS",
-        "YAML", "ZDS", log,
+        "CLinux", "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "IstioAPI", "Linux", "Mesh", "Metrics", "TLS",
+        "Telemetry", "Vocabulary", "XDS", "YAML", "ZDS", log,
       ]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
@@ -124,6 +123,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
+    .testTarget(name: "DocumentationTests", dependencies: ["TestSupport"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "YAML"),
     tests(of: "JSON", ["Vocabulary"]),
@@ -154,12 +154,15 @@ let package = Package(
       swiftSettings: strict),
     tests(
       of: "NodeAgent",
-      ["CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+      [
+        "CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "Linux", "Metrics", "Redirection", "Vocabulary", "ZDS",
+        log,
+      ]),
     tests(
       of: "Ztunnel",
       [
-        "DNS", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
-        log, protobuf,
+        "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "IstioAPI", "Linux", "Mesh", "Metrics", "TLS", "Telemetry",
+        "Vocabulary", "XDS", "ZDS", log, protobuf,
       ]),
     .testTarget(
       name: "EndToEndTests",

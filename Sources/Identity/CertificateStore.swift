@@ -24,6 +24,8 @@ public final class CertificateStore: Sendable {
   /// What new connections use, apart from `state`, so that they never wait behind its work.
   private let published = Mutex<[SPIFFEIdentity: WorkloadCredentials]>([:])
 
+  private let answers = Mutex(AnswerCounts())
+
   /// `random` is even in 0..<1 and spreads renewals and retries.
   public init(
     authority: any CertificateAuthority, tls: TLSSettings = TLSSettings(), clock: any StoreClock = SystemClock(),
@@ -42,6 +44,15 @@ public final class CertificateStore: Sendable {
       for fetch in state.fetches.values { fetch.cancel() }
     }
   }
+
+  /// How often the authority gave a certificate, and how often it did not.
+  public struct AnswerCounts: Equatable, Sendable {
+    public internal(set) var issued: UInt64 = 0
+    public internal(set) var failed: UInt64 = 0
+  }
+
+  /// What the authority has answered since the start.
+  public var counts: AnswerCounts { answers.withLock { $0 } }
 
   // MARK: For connections
 
@@ -188,10 +199,12 @@ public final class CertificateStore: Sendable {
   ) {
     switch answer {
     case .success(let certificate):
+      answers.withLock { $0.issued += 1 }
       logger.debug(
         "certificate issued",
         metadata: ["identity": "\(identity)", "not_after": "\(certificate.leaf.notAfter)"])
     case .failure(let error):
+      answers.withLock { $0.failed += 1 }
       logger.warning("no certificate", metadata: ["identity": "\(identity)", "error": "\(error)"])
     }
     update { state, now in

@@ -29,6 +29,7 @@ public final class Enroller {
   let announcer: any WorkloadAnnouncing
   let timing: Timing
   let logger: Logger
+  let metrics: AgentMetrics?
   private let redirector: any PodRedirecting
   private let probes: (any ProbeExempting)?
   private let opener: NamespaceOpener
@@ -40,8 +41,9 @@ public final class Enroller {
   public init(
     defaults: RedirectionSettings, redirector: any PodRedirecting, announcer: any WorkloadAnnouncing,
     probes: (any ProbeExempting)? = nil, opener: NamespaceOpener, fences: Bool = true, threads: BlockingThreads,
-    timing: Timing = .init(), logger: Logger, on loop: EventLoop
+    timing: Timing = .init(), logger: Logger, metrics: AgentMetrics? = nil, on loop: EventLoop
   ) {
+    self.metrics = metrics
     self.defaults = defaults
     self.redirector = redirector
     self.announcer = announcer
@@ -130,6 +132,7 @@ public final class Enroller {
   }
 
   func progressed() {
+    metrics?.set(enrolments.values.lazy.map(\.state))
     let continuations = waiting
     waiting = []
     for continuation in continuations { continuation.resume() }

@@ -130,6 +130,7 @@ final class Enrolment {
       enroller.progressed()
       return nil
     } catch {
+      enroller.metrics?.enrolmentErrors(error.code).add()
       note(failure: error)
       if error.isMissingNamespace {
         become(.waitingForNamespace, logging: error)
@@ -153,6 +154,7 @@ final class Enrolment {
     let settings = enroller.defaults.adjusted(by: desired.annotations)
     try await redirect(settings, in: namespace)
     if actual?.announced != desired.info {
+      enroller.metrics?.reconcileEvents(actual?.announced == nil ? "add" : "update").add()
       do { try await enroller.announcer.add(uid, desired.info, in: namespace) } catch { throw .announcement(error) }
       actual?.announced = desired.info
       logger.info("enrolled", metadata: ["namespace": "\(namespace.identity)"])
@@ -211,6 +213,7 @@ final class Enrolment {
     _ settings: RedirectionSettings, in namespace: NetworkNamespace, against deviations: [RedirectionDeviation]
   ) async throws(EnrolmentError) {
     if actual?.settings == settings {
+      enroller.metrics?.ruleRepairs.add()
       logger.warning(
         "redirection deviated and is repaired",
         metadata: ["deviations": "\(deviations.prefix(10).map(\.description).joined(separator: "; "))"])
@@ -258,6 +261,7 @@ final class Enrolment {
   private func leave() async throws(EnrolmentError) {
     if let namespace = actual?.namespace {
       become(.leaving)
+      enroller.metrics?.reconcileEvents("delete").add()
       note(.leaving)
       // First of all: what is on its way out of the mesh is no longer exempt from anything.
       try await enroller.exempt([], of: uid)

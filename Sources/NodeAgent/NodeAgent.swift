@@ -17,12 +17,18 @@ public final class NodeAgent {
   /// For taking everything out of the mesh at the end, where that was asked for.
   private static let cleanup: Duration = .seconds(20)
 
+  /// The name of what readiness waits for.
+  private static let firstAttemptsTask = "first attempts"
+
   private let configuration: NodeAgentConfiguration
   private let loop: EventLoop
   private let logger = Logger(label: "node-agent")
   private let server: ZDSServer
   private let enroller: Enroller
   private let threads = BlockingThreads(limit: 8)
+  private let metrics: AgentMetrics
+  private let readiness = AgentReadiness()
+  private let servers: AgentServers
   private var source: (any WorkloadSource)?
   private let cni: CNIService?
   private var signals: SignalSource?
@@ -66,13 +72,18 @@ public final class NodeAgent {
     self.loop = loop
     let logger = logger
     let live = LiveNotice()
+    let metrics = AgentMetrics(version: ProductVersion.text)
+    self.metrics = metrics
+    readiness.require(Self.firstAttemptsTask)
+    servers = try AgentServers(configuration, metrics, readiness, logger: logger)
     server = try ZDSServer(path: configuration.socketPath, on: loop) { event in
       logger.log(level: event.level, "\(event)")
+      metrics.count(event)
       if case .live = event { live.enroller?.ztunnelCame() }
     }
     enroller = Enroller(
       defaults: configuration.redirection, redirector: Redirector(), announcer: server, opener: opener,
-      threads: threads, logger: Logger(label: "enrolment"), on: loop)
+      threads: threads, logger: Logger(label: "enrolment"), metrics: metrics, on: loop)
     live.enroller = enroller
     cni = configuration.cni.map { [threads] in CNIService($0, threads: threads, on: loop) }
   }
@@ -98,6 +109,7 @@ public final class NodeAgent {
 
     if !signalled { await withCheckedContinuation { end = $0 } }
     ServiceNotifier.stopping()
+    readiness.stop()
     await cni?.leave {
       await (source as? KubernetesSource)?.daemonSet(namespace: configuration.cni?.entry.agentNamespace)
     }
@@ -111,6 +123,7 @@ public final class NodeAgent {
       logger.info("redirection stays in force: enrolled workloads are cut off while no ztunnel serves them")
     }
     server.stop()
+    await servers.end()
     logger.info("stopped")
   }
 
@@ -142,6 +155,7 @@ public final class NodeAgent {
       do {
         try server.startAccepting()
         cni?.install()
+        readiness.done(Self.firstAttemptsTask)
         ServiceNotifier.ready()
         logger.info("accepting ztunnels")
       } catch {

@@ -56,6 +56,10 @@ public struct NodeAgentConfiguration: Sendable {
   public let cleanupOnExit: Bool
   /// The CNI plugin, where pods are made by a container runtime; nil elsewhere.
   public let cni: CNISettings?
+  /// Of metrics, `MONITORING_PORT`; 0 is none.
+  public let monitoringPort: UInt16
+  /// Of health and readiness, `AMBIENT_HEALTH_PORT`; 0 is none.
+  public let healthPort: UInt16
 
   /// Throws ``ConfigurationError``.
   public init(flags: Flags = .init(), environment: [String: String]) throws(ConfigurationError) {
@@ -74,6 +78,8 @@ public struct NodeAgentConfiguration: Sendable {
         expected: "at least 100ms")
     }
     cleanupOnExit = flags.cleanupOnExit
+    monitoringPort = try Self.port("MONITORING_PORT", environment, default: 15014)
+    healthPort = try Self.port("AMBIENT_HEALTH_PORT", environment, default: 8000)
     cni = if case .kubernetes = source { try CNISettings(environment: environment) } else { nil }
   }
 
@@ -150,6 +156,17 @@ public struct NodeAgentConfiguration: Sendable {
     do { return try CaptureAnnotations.boolean(text) } catch {
       throw ConfigurationError(setting: name, value: text, expected: "true or false")
     }
+  }
+
+  /// Numbers below 1 mean none (enrollment.md §10).
+  private static func port(
+    _ name: String, _ environment: [String: String], default value: UInt16
+  ) throws(ConfigurationError) -> UInt16 {
+    guard let text = environment[name], !text.isEmpty else { return value }
+    guard let number = Int(text), let port = UInt16(exactly: max(0, number)) else {
+      throw ConfigurationError(setting: name, value: text, expected: "a port, or 0 for none")
+    }
+    return port
   }
 
   private static func address(

@@ -18,7 +18,7 @@ enum Daemon {
       configuration = try NodeAgentConfiguration(flags: flags, environment: environment)
       filter = try LogFilter(environmentValue: environment["LOG_LEVEL"])
     } catch { throw ValidationError("\(error)") }
-    let format = LogFormat(environmentValue: environment["LOG_FORMAT"])
+    let format = LogFormat(environment: environment)
     let writer = try LogWriter.standardOutput(format: format)
     let pipeline = bootstrapLogging(format: format, filter: filter, writer: writer)
     defer { writer.flush() }

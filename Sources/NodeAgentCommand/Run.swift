@@ -30,8 +30,10 @@ struct Run: ParsableCommand {
         NODE_NAME                   with Kubernetes, the name of this node; its pods are enrolled
         AMBIENT_ENABLEMENT_SELECTOR, EXCLUDE_NAMESPACES
                                     which pods belong to the mesh (default: by the label istio.io/dataplane-mode)
+        MONITORING_PORT             metrics; 0 for none (default 15014)
+        AMBIENT_HEALTH_PORT         /readyz and /healthz; 0 for none (default 8000)
         LOG_LEVEL                   such as info, or info,enrolment=debug (default info)
-        LOG_FORMAT                  json or plain (default plain)
+        LOG_FORMAT                  json, journal or plain (default plain, or journal where standard error is one)
 
       On SIGTERM the sockets are closed. Rules stay in force, so that no traffic of an enrolled workload leaves in \
       plaintext, unless --cleanup-on-exit is given.

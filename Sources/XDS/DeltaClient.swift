@@ -23,6 +23,17 @@ public struct MeshOwner: Sendable {
   }
 }
 
+/// What happens to a ``DeltaClient``, for those who count.
+public enum DeltaClientEvent: Sendable {
+  /// A stream is open.
+  case connected
+  /// A response, with the sum of its resources' sizes.
+  case received(typeURL: String, bytes: Int)
+  case rejected(ResourceType)
+  /// A stream has ended, or could not be opened.
+  case ended(GRPCStatus, wasConnected: Bool)
+}
+
 /// Keeps a stream to the control plane, for ever. Belongs to its channel's loop.
 public final class DeltaClient {
   private let channel: GRPCChannel
@@ -32,9 +43,11 @@ public final class DeltaClient {
   private let keeper: (any ResponseKeeper)?
   private let ready: () -> Void
   private let recorder: XDSStatisticsRecorder
+  private let observe: (DeltaClientEvent) -> Void
   private var subscription: DeltaSubscription
   private var call: GRPCCall?
   private var isStopped = false
+  private var hasConnected = false
   /// Whether a stream is open, so that what is known is what the control plane says.
   public var isConnected: Bool { call != nil }
   /// Keeps a response and the giving back of what is idle apart.
@@ -53,12 +66,13 @@ public final class DeltaClient {
   private static let largeResponse = 4096
 
   /// `ready` is called once, when each type was processed. `keeper` is used for a subscription that retains. `recorder`
-  /// keeps the statistics, for those who have no client at hand.
+  /// keeps the statistics, for those who have no client at hand. `observe` is called whenever something happens.
   public init(
     channel: GRPCChannel, subscription: DeltaSubscription, loop: EventLoop, logger: Logger, owner: MeshOwner,
     keeper: (any ResponseKeeper)? = nil, recorder: XDSStatisticsRecorder = XDSStatisticsRecorder(),
-    ready: @escaping () -> Void
+    ready: @escaping () -> Void, observe: @escaping (DeltaClientEvent) -> Void = { _ in }
   ) {
+    self.observe = observe
     self.channel = channel
     self.loop = loop
     self.logger = logger
@@ -80,6 +94,7 @@ public final class DeltaClient {
     while !isStopped {
       number += 1
       let start = ContinuousClock.now
+      hasConnected = false
       let end = await stream(number)
       call = nil
       let wasOpen = recorder.current.connectedSince != nil
@@ -87,6 +102,7 @@ public final class DeltaClient {
         $0.terminations[.init(end, wasOpen: wasOpen), default: 0] += 1
         $0.connectedSince = nil
       }
+      observe(.ended(end, wasConnected: hasConnected))
       if isStopped { return }
       let pause = backoff.pause(after: start.duration(to: .now), random: Double.random(in: 0..<1))
       logger.warning(
@@ -114,6 +130,8 @@ public final class DeltaClient {
       if isStopped { call.cancel() }
       logger.info(
         "connected to the control plane", metadata: ["id": "\(number)", "address": "\(channel.name)"])
+      hasConnected = true
+      observe(.connected)
       while let message = try await call.receive() {
         recorder.update { $0.connectedSince = $0.connectedSince ?? .now }
         guard let response = try? DeltaResponse(message) else {
@@ -148,6 +166,7 @@ public final class DeltaClient {
       await loop.letOthersRun()
       turnEnd = .now + Self.turn
     }
+    observe(.received(typeURL: intake.type?.rawValue ?? "other", bytes: intake.contentBytes))
     update.apply(subscription.settleFound(in: update.snapshot))
     keeper?.commit()
     await owner.publish(update)
@@ -180,6 +199,7 @@ public final class DeltaClient {
       case .retain(let portion): keeper?.retain(portion)
       case .apply(let changes): update.apply(changes)
       case .report(let type, let name, let reason):
+        observe(.rejected(type))
         logger.warning(
           "resource rejected; the last good version of it stays, and a policy without one denies",
           metadata: ["type": "\(type.name)", "name": "\(name)", "error": "\(reason)"])

@@ -103,12 +103,7 @@ public struct DeltaSubscription: Sendable {
   /// Takes up to `limit` of a response's resources and removals, in this order. To be repeated until the intake is
   /// finished, and then ``finish(_:)``.
   mutating func take(_ intake: inout DeltaIntake, atMost limit: Int) -> [Action] {
-    guard let type = intake.type else {
-      let url = intake.response.typeURL
-      intake.reject("\(url.prefix(256)): the type was not subscribed to")
-      intake.isFinished = true
-      return [.reportUnknownType(url)]
-    }
+    guard let type = intake.type else { return passOver(&intake, atMost: limit) }
     var changes: [MeshChange] = []
     var actions: [Action] = []
     var retained = RetainedPortion(of: type)
@@ -143,6 +138,20 @@ public struct DeltaSubscription: Sendable {
     if !retained.isEmpty { actions.append(.retain(retained.response)) }
     if !changes.isEmpty { actions.append(.apply(changes)) }
     return actions
+  }
+
+  /// Counts what is in a response that nobody asked for.
+  private func passOver(_ intake: inout DeltaIntake, atMost limit: Int) -> [Action] {
+    for _ in 0..<limit {
+      guard let resource = intake.response.next() else {
+        let url = intake.response.typeURL
+        intake.reject("\(url.prefix(256)): the type was not subscribed to")
+        intake.isFinished = true
+        return [.reportUnknownType(url)]
+      }
+      intake.contentBytes += resource.value?.count ?? 0
+    }
+    return []
   }
 
   /// Answers a response whose changes are in force.

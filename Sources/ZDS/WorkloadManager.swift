@@ -73,6 +73,8 @@ public struct WorkloadManager<Namespace: IdentifiedNamespace>: Sendable {
 
   /// Connected, the snapshot complete, and nothing waiting to be started (zds.md §11).
   public var isReady: Bool { connected && snapshotDone && pending.isEmpty }
+  /// The agent is there and has named every workload; each was tried at least once.
+  public var hasSnapshot: Bool { connected && snapshotDone }
   public var runningCount: Int { running.count }
   public var pendingCount: Int { pending.count }
 

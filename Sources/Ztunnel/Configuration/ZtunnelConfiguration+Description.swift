@@ -46,6 +46,9 @@ extension ZtunnelConfiguration {
       ("UNSTABLE_ENABLE_SOCKS5", "\(socks5Enabled)"),
       ("LOCALHOST_APP_TUNNEL", "\(localhostApplicationTunnel)"),
       ("AUTHZ_POLICY_INFO_LOGGING", "\(logsPolicyAtInfo)"),
+      ("ZTUNNEL_ADMIN_PORT", "\(adminPort)"),
+      ("ZTUNNEL_STATS_PORT", "\(statsPort)"),
+      ("ZTUNNEL_READINESS_PORT", "\(readinessPort)"),
       ("RUST_LOG", logFilter ?? "info"),
       ("LOG_FORMAT", logFormat ?? "plain"),
     ]

@@ -89,11 +89,13 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   /// `LOG_FORMAT`.
   public let logFormat: String?
 
-  /// Fixed (lifecycle.md §10).
-  public let readinessPort: UInt16 = 15021
-  /// `statsPort` of the proxy configuration, 15020 as a rule.
+  /// `ISTIO_META_ISTIO_VERSION`, the tag of the build metric.
+  public let istioVersion: String
+  /// HTTP ports of this process; 0 is none (observability.md §5). `ZTUNNEL_READINESS_PORT`, 15021 as a rule.
+  public let readinessPort: UInt16
+  /// `ZTUNNEL_STATS_PORT`, else `statsPort` of the proxy configuration, 15020 as a rule.
   public let statsPort: UInt16
-  /// `proxyAdminPort` of the proxy configuration, 15000 as a rule.
+  /// `ZTUNNEL_ADMIN_PORT`, else `proxyAdminPort` of the proxy configuration, 15000 as a rule.
   public let adminPort: UInt16
 
   /// Longest path of a Unix socket: `sun_path` without its terminating zero.
@@ -111,8 +113,6 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     let environment = proxyConfig.environment(own)
     reader.environment = environment
     reader.refuseUnsupported()
-    statsPort = proxyConfig.statsPort ?? 15020
-    adminPort = proxyConfig.adminPort ?? 15000
     tlsProfile = reader.tlsProfile()
     revocationListPath = reader.revocationListPath()
     let isOnDemand = reader.bool("XDS_ON_DEMAND", default: false)
@@ -160,6 +160,10 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     socks5Enabled = reader.bool("UNSTABLE_ENABLE_SOCKS5", default: false)
     localhostApplicationTunnel = reader.bool("LOCALHOST_APP_TUNNEL", default: true)
     logsPolicyAtInfo = reader.bool("AUTHZ_POLICY_INFO_LOGGING", default: false)
+    istioVersion = environment["ISTIO_META_ISTIO_VERSION"] ?? "unknown"
+    readinessPort = reader.number("ZTUNNEL_READINESS_PORT", default: 15021, in: 0...UInt16.max)
+    statsPort = reader.number("ZTUNNEL_STATS_PORT", default: proxyConfig.statsPort ?? 15020, in: 0...UInt16.max)
+    adminPort = reader.number("ZTUNNEL_ADMIN_PORT", default: proxyConfig.adminPort ?? 15000, in: 0...UInt16.max)
     logFilter = reader.logFilter()
     logFormat = environment["LOG_FORMAT"]
 

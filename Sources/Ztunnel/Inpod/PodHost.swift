@@ -10,6 +10,9 @@ final class PodHost: ZDSClientHandler {
   private let workers: [WorkerHandle]
   private let configuration: ZtunnelConfiguration
   private let logger: Logger
+  private let metrics: ZtunnelMetrics
+  private let shared: SharedPods
+  private let readiness: ReadinessState
   private let readinessChanged: (Bool) -> Void
   private let escrow: SocketEscrow
   private var served: [ProxyID: ServedPod] = [:]
@@ -32,13 +35,17 @@ final class PodHost: ZDSClientHandler {
 
   init(
     loop: EventLoop, workers: [WorkerHandle], configuration: ZtunnelConfiguration, escrow: SocketEscrow,
-    logger: Logger, readinessChanged: @escaping (Bool) -> Void
+    logger: Logger, metrics: ZtunnelMetrics, shared: SharedPods, readiness: ReadinessState,
+    readinessChanged: @escaping (Bool) -> Void
   ) {
     self.escrow = escrow
     self.loop = loop
     self.workers = workers
     self.configuration = configuration
     self.logger = logger
+    self.metrics = metrics
+    self.shared = shared
+    self.readiness = readiness
     self.readinessChanged = readinessChanged
   }
 
@@ -49,7 +56,7 @@ final class PodHost: ZDSClientHandler {
 
   func connected() {
     logger.info("connected to the node agent", metadata: ["socket": "\(configuration.zdsSocketPath)"])
-    perform(manager.receive(.connected))
+    feed(.connected)
   }
 
   func disconnected(_ error: ZDSError) {
@@ -59,7 +66,7 @@ final class PodHost: ZDSClientHandler {
       handedOver = []
     }
     namesKept = false
-    perform(manager.receive(.disconnected))
+    feed(.disconnected)
   }
 
   func dialFailed(_ error: ZDSError, retryIn delay: Duration) {
@@ -75,7 +82,7 @@ final class PodHost: ZDSClientHandler {
     if case .keep = instruction { namesKept = true }
     let answer = await withUnsafeContinuation { continuation in
       self.answer = { continuation.resume(returning: $0) }
-      perform(manager.receive(.instruction(instruction)))
+      feed(.instruction(instruction))
     }
     if case .snapshotSent = instruction, answer == .acknowledge { discardUnclaimed() }
     return answer
@@ -115,7 +122,7 @@ final class PodHost: ZDSClientHandler {
 
   /// Stops every pod gracefully. Suspends until the last connection is gone or its deadline has passed.
   func shutDown() async {
-    perform(manager.receive(.shutDown))
+    feed(.shutDown)
     guard draining > 0 else { return }
     reportProgress(at: .now + configuration.terminationDeadline)
     await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
@@ -157,6 +164,22 @@ final class PodHost: ZDSClientHandler {
 
   // MARK: Actions
 
+  private func feed(_ input: WorkloadManager<NetworkNamespace>.Input) {
+    perform(manager.receive(input))
+    publish()
+  }
+
+  /// Tells those who only look.
+  private func publish() {
+    metrics.activeProxies.set(Int64(manager.runningCount))
+    metrics.pendingProxies.set(Int64(manager.pendingCount))
+    let workloads = manager.workloads
+    shared.set(workloads.map { ConfigDump.Pod(uid: $0.key, info: $0.value.info, isUp: $0.value.state == .up) })
+    if manager.hasSnapshot { readiness.done(ReadinessState.pods) }
+    readiness.setTroubled(
+      manager.pendingCount == 0 ? [] : workloads.values.filter { $0.state == .pending }.map { "\($0.info)" }.sorted())
+  }
+
   private func perform(_ actions: [WorkloadManager<NetworkNamespace>.Action]) {
     var lettingGo: [(ProxyID, DrainMode)] = []
     for action in actions {
@@ -184,7 +207,7 @@ final class PodHost: ZDSClientHandler {
       case .armRetryTimer:
         _ = loop.schedule(after: WorkloadManager<NetworkNamespace>.retryInterval) { [weak self] in
           guard let self else { return }
-          perform(manager.receive(.retryTimerFired))
+          feed(.retryTimerFired)
         }
       case .readiness(let ready): readinessChanged(ready)
       }
@@ -208,7 +231,7 @@ final class PodHost: ZDSClientHandler {
       for socket in left { escrow.deposit(socket.descriptor) }
       logger.error(
         "pod cannot be served", metadata: details.merging(["error": "\(error)"]) { first, _ in first })
-      perform(manager.receive(.startFailed(start.id, reason: error.description)))
+      feed(.startFailed(start.id, reason: error.description))
       return
     }
     let pod = PodProxy(id: start.id, info: start.info, namespace: start.namespace)
@@ -220,16 +243,17 @@ final class PodHost: ZDSClientHandler {
       if let failure {
         for worker in workers { await worker.run { await $0.drain(pod.id, .immediate, leavingBacklog: true) } }
         for socket in sockets.descriptors { escrow.deposit(socket) }
-        perform(manager.receive(.startFailed(start.id, reason: failure.description)))
+        feed(.startFailed(start.id, reason: failure.description))
         return
       }
     }
+    metrics.proxiesStarted.add()
     served[start.id] = ServedPod(info: start.info, namespace: start.namespace.identity, sockets: sockets)
     escrow.store(sockets, of: start.namespace.identity, replacing: !unused.isEmpty)
     let adopted = "\(left.count - unused.count) of \(sockets.descriptors.count)"
     logger.info(
       "pod is served", metadata: details.merging(left.isEmpty ? [:] : ["adopted": "\(adopted)"]) { first, _ in first })
-    perform(manager.receive(.startSucceeded(start.id)))
+    feed(.startSucceeded(start.id))
   }
 
   private func drain(_ proxies: [(ProxyID, DrainMode)]) async {
@@ -264,6 +288,7 @@ final class PodHost: ZDSClientHandler {
     logger.info(
       "pod is no longer served",
       metadata: ["workload": "\(pod?.info.description ?? "")", "uid": "\(id.uid)", "mode": "\(mode)"])
+    metrics.proxiesStopped.add()
     draining -= 1
     if draining == 0 {
       whenDrained?()

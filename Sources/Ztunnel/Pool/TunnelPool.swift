@@ -60,6 +60,7 @@ final class TunnelPool {
       }
       let stream: HTTP2Stream
       do throws(HTTP2Error) { stream = try connection.open(headers) } catch { continue }
+      (isFresh ? worker.metrics.streamsOnNewTunnels : worker.metrics.streamsOnKnownTunnels).add()
       switch await answer(to: stream) {
       case .accepted: return stream
       // Not processed, says the far end (RFC 9113 §8.7).
@@ -121,6 +122,15 @@ final class TunnelPool {
     }
   }
 
+  /// Adds what the pool holds now.
+  func report(_ report: inout WorkerReport) {
+    report.poolDialing += dialing.count
+    for connection in tunnels.values.joined() {
+      if connection.isDraining { report.poolDraining += 1 } else { report.poolTunnels += 1 }
+      report.poolStreams += connection.streamCount
+    }
+  }
+
   private enum Answer {
     case accepted
     case notProcessed
@@ -135,8 +145,11 @@ final class TunnelPool {
       timedOut = true
       stream.reset(.cancel)
     }
+    let start = ContinuousClock.now
     let end = await stream.waitForResponse()
     timer.cancel()
+    let isAccepted = end == nil && stream.headers.status == 200
+    (isAccepted ? worker.metrics.requestsAccepted : worker.metrics.requestsFailed).observe(.now - start)
     if timedOut { return .failed(.connectTimeout(seconds: Self.answerLimit.components.seconds)) }
     switch end {
     case nil:
@@ -207,9 +220,12 @@ final class TunnelPool {
       throw .tls(error)
     }
     let socket: SharedDescriptor
+    let start = ContinuousClock.now
     do throws(DialError) { socket = try await worker.dialer.connect(to: key.nextHop, in: namespace) } catch {
       throw .tunnelUnreachable(error)
     }
+    let connected = ContinuousClock.now
+    worker.metrics.connectsToNextHops.observe(connected - start)
     let local = (try? TCPSocket.localAddress(socket.raw)) ?? SocketAddress(.any(key.nextHop.ip.family), 0)
     let connection: HTTP2Connection
     do throws(HTTP2ConnectionError) {
@@ -220,6 +236,7 @@ final class TunnelPool {
     do throws(HTTP2ConnectionError) { try await connection.establish(until: .now + Self.handshakeLimit) } catch {
       throw .tunnelFailed(error)
     }
+    worker.metrics.outboundHandshakes.observe(.now - connected)
     guard !worker.closeIfRevoked(connection) else { throw .tunnelFailed(.peerRevoked) }
     add(connection, key)
     return connection

@@ -13,6 +13,12 @@ final class PodWorker {
   let pool: TunnelPool
   /// Nil where the DNS proxy is off.
   private let dns: PodDNS?
+  let traffic: TrafficShard
+  /// Connections from the moment their destination is known until their end.
+  var live: [ObjectIdentifier: ConnectionRecord] = [:]
+  /// By applications of the pod.
+  var bytesSent: UInt64 = 0
+  var bytesReceived: UInt64 = 0
   private var acceptors: [Acceptor] = []
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
@@ -32,6 +38,7 @@ final class PodWorker {
   init(_ pod: PodProxy, worker: Worker) {
     self.pod = pod
     self.worker = worker
+    traffic = TrafficShard(worker.context.metrics.traffic)
     pool = TunnelPool(worker: worker, namespace: pod.namespace)
     dns = worker.context.configuration.dnsProxy.map { PodDNS(pod, $0.resolver, worker: worker) }
   }
@@ -243,6 +250,7 @@ final class PodWorker {
       let level: Logger.Level = worker.context.configuration.logsPolicyAtInfo ? .info : .debug
       worker.context.logger.log(
         level: level, "\(outcome)", metadata: outcome.policy.map { ["policy": "\($0)"] })
+      worker.metrics.policyDryRuns[outcome.policy ?? "(none allowed)", "\(outcome)"].add()
     }
     return decision
   }
@@ -276,7 +284,29 @@ final class PodWorker {
     from source: SocketAddress, to destination: SocketAddress, _ direction: AccessLogRecord.Direction,
     _ error: ProxyError
   ) {
+    worker.metrics.failed(error, direction == .outbound ? .source : .destination)
     worker.context.accessLog.write(
       .denied(source: source, destination: destination, direction: direction, error.failure))
+  }
+
+  // MARK: What there is to tell
+
+  /// Counts what live connections have moved, and adds what the pod holds now.
+  func report(_ report: inout WorkerReport) {
+    var mine = WorkerReport.Pod()
+    for record in live.values {
+      record.countProgress()
+      if record.record.direction == .outbound { mine.outboundConnections += 1 } else { mine.inboundConnections += 1 }
+    }
+    mine.bytesSent = bytesSent
+    mine.bytesReceived = bytesReceived
+    report.pods[WorkerReport.PodName(namespace: pod.info.namespace, name: pod.info.name), default: .init()] += mine
+    for connection in tracked.values where connection.holdsSocket {
+      // Policy is asked about inbound ones only.
+      if connection.attributes == nil { report.sourceSockets += 1 } else { report.destinationSockets += 1 }
+    }
+    report.destinationSockets += servers.count
+    report.inboundTunnels += servers.count
+    pool.report(&report)
   }
 }

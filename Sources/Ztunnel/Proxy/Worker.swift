@@ -19,12 +19,15 @@ struct WorkerContext: Sendable {
   let names: NameService
   /// Nil where the whole mesh is known.
   let demands: ControlPlane?
+  let metrics: ZtunnelMetrics
 
   /// Without `names` the system's lookup finds the addresses of host names.
   init(
     configuration: ZtunnelConfiguration, certificates: CertificateStore, revocations: RevocationState? = nil,
-    accessLog: AccessLog, logger: Logger, names: NameService? = nil, demands: ControlPlane? = nil
+    accessLog: AccessLog, logger: Logger, metrics: ZtunnelMetrics, names: NameService? = nil,
+    demands: ControlPlane? = nil
   ) {
+    self.metrics = metrics
     self.configuration = configuration
     self.certificates = certificates
     self.revocations = revocations
@@ -45,11 +48,14 @@ struct DrainLoad: Sendable, Equatable {
 /// One thread of the data path: it accepts connections of every pod and keeps each until it ends. Nothing in it is shared
 /// with another worker, so nothing in it is locked.
 final class Worker {
+  /// From 0.
+  let index: Int
   let loop: EventLoop
   let context: WorkerContext
   let dialer: Dialer
   /// One for each connection that one turn of accepting can bring.
   let reserve = DescriptorReserve(size: Acceptor.turn)
+  let metrics: WorkerMetrics
   let buffers = WorkBuffers()
   /// Where plain connections are copied through.
   let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 64)
@@ -59,6 +65,8 @@ final class Worker {
   private(set) var mesh: MeshSnapshot
   /// DNS queries of all pods that wait for an answer from upstream.
   var forwardedQueries = 0
+  /// What the pods' DNS proxies have done on this worker.
+  var dnsMetrics = DNSMetrics()
   private var pods: [ProxyID: PodWorker] = [:]
   /// Those whose last connections run on; policy still holds for them.
   private var leaving: [ProxyID: PodWorker] = [:]
@@ -81,10 +89,12 @@ final class Worker {
   /// behind it.
   static let removalLimit = Duration.seconds(1)
 
-  init(loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot) {
+  init(index: Int, loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot) {
+    self.index = index
     self.loop = loop
     self.context = context
     self.mesh = mesh
+    metrics = WorkerMetrics(context.metrics)
     dialer = Dialer(loop: loop, configuration: context.configuration, reserve: reserve)
     serverSettings = HTTP2Settings(.server, context.configuration)
     clientSettings = HTTP2Settings(.client, context.configuration)
@@ -123,6 +133,37 @@ final class Worker {
     await proxy.stop(mode, deadline: .now + limit, leavingBacklog: leavingBacklog)
     leaving[id] = nil
   }
+
+  // MARK: What there is to tell
+
+  /// Counts what live connections have moved, and says what there is now. Others have their turn after each pod.
+  func report() async -> WorkerReport {
+    var report = WorkerReport()
+    report.worker = index
+    report.dns = dnsMetrics
+    for pod in Array(pods.values) + Array(leaving.values) {
+      pod.report(&report)
+      await Task.yield()
+    }
+    return report
+  }
+
+  /// The live connections of each pod. Others have their turn after a few hundred.
+  func connections() async -> [WorkloadUID: [ConnectionSnapshot]] {
+    var found: [WorkloadUID: [ConnectionSnapshot]] = [:]
+    for pod in Array(pods.values) + Array(leaving.values) {
+      var snapshots: [ConnectionSnapshot] = []
+      for record in Array(pod.live.values) {
+        snapshots.append(record.snapshot)
+        if snapshots.count.isMultiple(of: Self.connectionsInOneTurn) { await Task.yield() }
+      }
+      found[pod.pod.id.uid, default: []] += snapshots
+      await Task.yield()
+    }
+    return found
+  }
+
+  private static let connectionsInOneTurn = 256
 
   /// Whoever drains now, or later, does not wait any longer.
   func cut() {

@@ -58,6 +58,12 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     stream.resumeSending()
   }
 
+  var progress: PumpOutcome {
+    side == .client
+      ? PumpOutcome(fromClient: fromSocket, toClient: toSocket)
+      : PumpOutcome(fromClient: toSocket, toClient: fromSocket)
+  }
+
   /// Ends both sides at once with a reset.
   func abort(_ reason: ProxyError) {
     finish(reason, reset: true)
@@ -245,9 +251,8 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     if reset { TCPSocket.setResetOnClose(socket.raw) } else { RawIO.discardInput(socket.raw) }
     if !streamOver { stream.reset(failure == nil ? .connectError : .cancel) }
     pending = PendingBytes()
-    completion(
-      PumpOutcome(
-        fromClient: side == .client ? fromSocket : toSocket, toClient: side == .client ? toSocket : fromSocket,
-        failure: failure))
+    var outcome = progress
+    outcome.failure = failure
+    completion(outcome)
   }
 }

@@ -40,7 +40,7 @@ final class ControlPlane: Sendable {
   /// on.
   func follow(
     _ discovery: DiscoveryConfiguration, _ subscription: DeltaSubscription, keeping journal: MeshJournal?,
-    on control: EventLoop, logger: Logger,
+    on control: EventLoop, logger: Logger, metrics: ZtunnelMetrics,
     begin: @escaping () -> MeshUpdate, publish: @escaping (MeshUpdate, MeshDelta) async -> Void,
     ready: @escaping () -> Void
   ) {
@@ -63,7 +63,7 @@ final class ControlPlane: Sendable {
         ready: {
           control.spawn { ready() }
           journal?.complete()
-        })
+        }, observe: { metrics.count($0) })
       self.client = client
       if let journal { loop.spawn { await self.confirm(journal, client) } }
       await client.run()

@@ -25,6 +25,9 @@ final class Daemon {
   private let readiness: Readiness
   private let pods: PodHost
   private let client: ZDSClient
+  private let metrics: ZtunnelMetrics
+  private let admin: AdminServer
+  private let readinessState: ReadinessState
   private let reloading: Reloading
   private let watchdog: Watchdog?
   private var signals: SignalSource?
@@ -45,9 +48,14 @@ final class Daemon {
       isSOCKS5Enabled: configuration.socks5Enabled,
       reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel,
       isOnDemand: configuration.discovery?.isOnDemand ?? false)
+    let metrics = ZtunnelMetrics(version: configuration.istioVersion)
+    metrics.register(certificates: certificates, log: log)
+    self.metrics = metrics
+    let shared = SharedMesh(MeshSnapshot(settings: settings))
+    metrics.register(shared)
     let publisher = MeshPublisher(
       certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"),
-      control: control)
+      control: control, shared: shared)
     self.publisher = publisher
     let mesh = MeshState(settings: settings) { publisher.publish($0, $1) }
     self.mesh = mesh
@@ -56,7 +64,7 @@ final class Daemon {
     }
     let context = WorkerContext(
       configuration: configuration, certificates: certificates, revocations: tls.revocations,
-      accessLog: log.accessLog, logger: Logger(label: "ztunnel::proxy"),
+      accessLog: log.accessLog, logger: Logger(label: "ztunnel::proxy"), metrics: metrics,
       demands: settings.isOnDemand ? controlPlane : nil)
     vault = try configuration.snapshot.map { try SnapshotVault($0) }
     keeper = vault.flatMap { vault in
@@ -67,6 +75,7 @@ final class Daemon {
       return CertificateKeeper(vault, certificates, logger: Logger(label: "ztunnel::snapshot"))
     }
     let snapshot = mesh.snapshot
+    shared.set(snapshot)
     workers = try (0..<configuration.workerThreads).map {
       try WorkerHandle(index: $0, context: context, mesh: snapshot)
     }
@@ -74,14 +83,34 @@ final class Daemon {
     revocations = try Self.revocations(configuration, tls, workers, control)
     let readiness = Readiness(logger: logger)
     self.readiness = readiness
+    var pending: Set = [ReadinessState.proxy, ReadinessState.pods]
+    if configuration.discovery != nil { pending.insert(ReadinessState.mesh) }
+    let readinessState = ReadinessState(pending: pending)
+    self.readinessState = readinessState
+    let sharedPods = SharedPods()
     pods = PodHost(
       loop: control, workers: workers, configuration: configuration,
       escrow: SocketEscrow(inherited.take(where: SocketEscrow.isName), logger: Logger(label: "ztunnel::inpod")),
-      logger: Logger(label: "ztunnel::inpod"),
+      logger: Logger(label: "ztunnel::inpod"), metrics: metrics, shared: sharedPods, readiness: readinessState,
       readinessChanged: { readiness.changed(to: $0) })
     client = ZDSClient(path: socketPath, on: control, handler: pods)
     reloading = Reloading(meshFile: meshFile, levels: log.levels, logger: logger)
     watchdog = Watchdog(workers, on: control, logger: logger)
+    let request = ShutdownRequest()
+    admin = try AdminServer(
+      configuration,
+      AdminSources(
+        workers: workers, mesh: shared, pods: sharedPods, certificates: certificates, levels: log.levels,
+        metrics: metrics, readiness: readinessState,
+        shutDown: { control.spawn { request.action?() } }))
+    try admin.listen()
+    request.action = { [unowned self] in quit(because: "/quitquitquit") }
+  }
+
+  /// What the admin server asks for; made before the daemon is complete, used on the control loop.
+  private final class ShutdownRequest: @unchecked Sendable {
+    // @unchecked: `action` is set before the loop runs, and read on the loop.
+    var action: (() -> Void)?
   }
 
   private static func revocations(
@@ -105,6 +134,7 @@ final class Daemon {
       control.stop()
       return
     }
+    readinessState.done(ReadinessState.proxy)
     watchdog?.start()
     meshFile?.start()
     revocations?.start()
@@ -121,8 +151,8 @@ final class Daemon {
     }
     controlPlane.follow(
       discovery, before.subscription, keeping: journal, on: control, logger: Logger(label: "ztunnel::xds"),
-      begin: { [mesh] in mesh.beginUpdate() }, publish: { [unowned self] in await enforce($0, $1) },
-      ready: { [unowned self] in received() })
+      metrics: metrics, begin: { [mesh] in mesh.beginUpdate() },
+      publish: { [unowned self] in await enforce($0, $1) }, ready: { [unowned self] in received() })
   }
 
   /// Returns when every worker decides by the changed mesh: then it may be said that the changes are in force.
@@ -142,6 +172,7 @@ final class Daemon {
 
   /// The control plane has told everything once.
   private func received() {
+    readinessState.done(ReadinessState.mesh)
     let snapshot = mesh.snapshot
     logger.info(
       "mesh received",
@@ -187,6 +218,7 @@ final class Daemon {
   }
 
   private func drain(_ reason: String) {
+    readinessState.drain()
     let deadline = configuration.terminationDeadline
     logger.info(
       "shutting down: new connections are left to the next ztunnel, open ones run on until they end or the deadline",
@@ -203,6 +235,7 @@ final class Daemon {
     }
     control.spawn { [self] in
       await pods.shutDown()
+      await admin.end()
       logger.info("stopped")
       control.stop()
     }
@@ -215,10 +248,12 @@ final class MeshPublisher {
   private let certificates: CertificateStore?
   private let logger: Logger
   private unowned let control: EventLoop
+  private let shared: SharedMesh
   private var published: UInt64 = 0
 
   /// Without `certificates` none are fetched ahead: there is no telling which workloads are this node's.
-  init(certificates: CertificateStore?, logger: Logger, control: EventLoop) {
+  init(certificates: CertificateStore?, logger: Logger, control: EventLoop, shared: SharedMesh) {
+    self.shared = shared
     self.certificates = certificates
     self.logger = logger
     self.control = control
@@ -226,6 +261,7 @@ final class MeshPublisher {
 
   /// Returns at once. What is in force everywhere, and since when, is in the log at debug level.
   func publish(_ mesh: MeshSnapshot, _ delta: MeshDelta) {
+    shared.set(mesh)
     for worker in workers { worker.post { $0.update(mesh, delta) } }
     if logger.logLevel <= .debug { reportTakenOver(mesh) }
     for identity in delta.addedLocalIdentities { certificates?.prefetch(identity) }

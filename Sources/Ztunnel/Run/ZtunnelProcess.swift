@@ -26,7 +26,7 @@ public struct ZtunnelProcess {
     configuration = try ZtunnelConfiguration(
       environment: environment, processorCount: Int(sysconf(CInt(_SC_NPROCESSORS_ONLN))),
       meshFile: try Self.meshFile())
-    let format = LogFormat(environmentValue: configuration.logFormat)
+    let format = LogFormat(environment: environment)
     log = bootstrapLogging(
       format: format, filter: try LogFilter(environmentValue: configuration.logFilter),
       writer: try .standardOutput(format: format))
