@@ -1,6 +1,6 @@
 extension String {
-  /// The text as it may be written to a terminal: control characters, which could move the cursor or change colours, are
-  /// replaced. Line feeds stay.
+  /// The text as it may be written to a terminal: control characters, which could move the cursor or change colours,
+  /// are replaced. Line feeds stay.
   public var printable: String {
     guard unicodeScalars.contains(where: Self.isControl) else { return self }
     var result = ""

@@ -2,6 +2,7 @@ import Foundation
 import HTTPServer
 import Linux
 import Mesh
+import Telemetry
 import Testing
 import Vocabulary
 
@@ -205,6 +206,47 @@ struct NodeOverviewTests {
 
 @Suite("The page's answer")
 struct NodePageTests {
+  @Test("a bounded number of pages is watched, and one that closes makes room")
+  func watchers() {
+    let watchers = EventWatchers()
+    var open = (0..<EventWatchers.limit).map { _ in watchers.enter() }
+    #expect(open.allSatisfy { $0 != nil })
+    #expect(watchers.enter() == nil)
+    open.removeLast()
+    #expect(watchers.enter() != nil)
+  }
+
+  @Test("rates are what moved between two looks; the busiest come first, and what is asked for is found")
+  func rates() throws {
+    let address = SocketAddress(.loopback(.v4), 1)
+    func row(_ id: Int, _ name: String, sent: UInt64) -> ConnectionView.Row {
+      ConnectionView.Row(
+        pod: "shop/\(name)",
+        connection: ConnectionSnapshot(
+          id: id,
+          record: AccessLogRecord(
+            source: .init(address: address, workload: name), destination: .init(address: address), direction: .outbound),
+          carriage: .tcp, plaintext: id == 1 ? .unknownDestination : nil, original: nil, actual: address,
+          isEstablished: true, allowedBy: nil, bytesSent: sent, bytesReceived: 0, age: .seconds(id)))
+    }
+    var progress = ConnectionView.Progress()
+    let start = ContinuousClock.now
+    var rows = [row(1, "web", sent: 1000), row(2, "cart", sent: 1000)]
+    progress.measure(&rows, at: start)
+    #expect(rows.allSatisfy { $0.rate == 0 }, "nothing is known before the second look")
+    rows = [row(1, "web", sent: 1500), row(2, "cart", sent: 5000), row(3, "new", sent: 600)]
+    progress.measure(&rows, at: start + .seconds(2))
+    #expect(rows.map(\.sentRate) == [250, 2000, 300])
+    #expect(ConnectionView().select(rows).rows.map(\.connection.id) == [2, 3, 1])
+    #expect(ConnectionView(limit: 1).select(rows).rows.map(\.connection.id) == [2])
+    #expect(ConnectionView(limit: 1).select(rows).matching == 3)
+    #expect(ConnectionView(search: "WEB").select(rows).rows.map(\.connection.id) == [1])
+    #expect(ConnectionView(onlyPlaintext: true).select(rows).rows.map(\.connection.id) == [1])
+    rows = [row(1, "web", sent: 100)]
+    progress.measure(&rows, at: start + .seconds(3))
+    #expect(rows[0].sentRate == 100, "fewer bytes than before are those of another connection")
+  }
+
   @Test("allows its own script and style by a nonce that is another one each time, and nothing else")
   func policy() throws {
     func nonce(_ response: HTTPResponse) throws -> String {

@@ -56,9 +56,8 @@ struct AuthorizationPolicyResource {
     let rules = parts.optional("rules")
     parts.finish()
     guard !targets, !provider, action == "ALLOW" || action == "DENY" else {
-      notes.append(
-        "\(namespace)/\(name) is not for ztunnel: \(targets ? "targetRefs are a waypoint's" : "action \(action) is a waypoint's")"
-      )
+      let reason = targets ? "targetRefs are a waypoint's" : "action \(action) is a waypoint's"
+      notes.append("\(namespace)/\(name) is not for ztunnel: \(reason)")
       return
     }
     var dropped = false
@@ -67,7 +66,7 @@ struct AuthorizationPolicyResource {
       notes.append(
         action == "ALLOW"
           ? "\(namespace)/\(name): rules with HTTP conditions are left out, as at L4 they cannot be checked"
-          : "\(namespace)/\(name): HTTP conditions are left out, which makes the rules stricter")
+          : "\(namespace)/\(name): HTTP conditions are left out: the rules are stricter, those of nothing else idle")
     }
     policy = AuthorizationPolicy(
       name: name, namespace: namespace, scope: Self.scope(namespace, hasSelector: !labels.isEmpty),

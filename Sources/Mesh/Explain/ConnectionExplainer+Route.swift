@@ -79,9 +79,8 @@ extension ConnectionExplainer {
       result.add(
         .encrypted, .bad, "no: the destination does not speak HBONE",
         from: "workload \(route.workload.uid): protocol TCP")
-      result.check(
-        "to encrypt, bring \(route.workload.namespace)/\(route.workload.name) into the mesh (istio.io/dataplane-mode=ambient), and check that its node agent has enrolled it"
-      )
+      let name = "\(route.workload.namespace)/\(route.workload.name)"
+      result.check("to encrypt, bring \(name) into the mesh: label istio.io/dataplane-mode=ambient")
       return arrivePlain(sourceIP, at: route.destination, of: route.workload)
     case .tunnel(let route):
       explainTunnel(route, source)

@@ -4,8 +4,8 @@ extension MeshSnapshot {
   /// What would become of a connection, decision by decision, from the router and the policy evaluator that the data
   /// path uses.
   ///
-  /// Every endpoint that could be chosen is looked at, up to a bound; the worst of them counts. What lies on other nodes
-  /// is explained with what is known of it here.
+  /// Every endpoint that could be chosen is looked at, up to a bound; the worst of them counts. What lies on other
+  /// nodes is explained with what is known of it here.
   public func explain(
     _ question: ConnectionQuestion, served: ServedPods = ServedPods(), clusterDomain: String = "cluster.local"
   ) -> Explanation {

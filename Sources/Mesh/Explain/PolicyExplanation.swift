@@ -2,8 +2,8 @@ import Vocabulary
 
 /// What one policy made of one connection, and why.
 ///
-/// The data path's own evaluator is asked, first about the whole policy and then about ever smaller parts of it, so that
-/// what is explained is what happens.
+/// The data path's own evaluator is asked, first about the whole policy and then about ever smaller parts of it, so
+/// that what is explained is what happens.
 struct PolicyExplanation {
   let policy: AuthorizationPolicy
   /// Counted from 1; nil when no rule holds.

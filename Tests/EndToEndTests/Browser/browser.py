@@ -25,6 +25,10 @@ import tempfile
 import time
 
 
+# Codes of keys that are no characters.
+KEYS = {"Tab": 9, "Enter": 13, "Escape": 27}
+
+
 class Browser:
     def __init__(self, chromium, limit, directory):
         self.deadline = time.monotonic() + limit
@@ -132,7 +136,7 @@ def main():
             elif kind == "key":
                 for event in ("keyDown", "keyUp"):
                     text = value if event == "keyDown" and len(value) == 1 else ""
-                    browser.call("Input.dispatchKeyEvent", type=event, key=value, text=text)
+                    browser.call("Input.dispatchKeyEvent", type=event, key=value, text=text, windowsVirtualKeyCode=KEYS.get(value, ord(value[0])))
             elif kind == "shot":
                 picture = browser.call("Page.captureScreenshot", format="png")
                 with open(value, "wb") as file:

@@ -1,7 +1,7 @@
 import Synchronization
 
-/// Counts the streams of events that are open: each has the workers list their connections again and again, so there is a
-/// bound. Safe from any thread.
+/// Counts the streams of events that are open: each has the workers list their connections again and again, so there is
+/// a bound. Safe from any thread.
 final class EventWatchers: Sendable {
   static let limit = 16
 
