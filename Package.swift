@@ -57,6 +57,7 @@ let package = Package(
     library("YAML", ["CYAML", "Vocabulary"]),
     library("JSON", ["Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
+    library("Metrics"),
     library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
     library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
 
@@ -109,6 +110,7 @@ let package = Package(
     tests(of: "YAML"),
     tests(of: "JSON", ["Vocabulary"]),
     tests(of: "Linux"),
+    tests(of: "Metrics"),
     tests(of: "HTTPServer", ["Linux", "Vocabulary"]),
     tests(of: "Telemetry", ["Linux", "Vocabulary", log]),
     tests(of: "ZDS", ["CLinux", "Linux"]),
