@@ -84,7 +84,7 @@ let package = Package(
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
     library(
       "NodeAgent",
-      ["CLinux", "HTTPServer", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+      ["CLinux", "HTTPServer", "JSON", "Linux", "Metrics", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
     library(
       "Ztunnel",
       [

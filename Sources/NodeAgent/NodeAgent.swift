@@ -1,6 +1,7 @@
 import Glibc
 import Linux
 import Logging
+import Metrics
 import Redirection
 import Vocabulary
 import ZDS
@@ -25,6 +26,8 @@ public final class NodeAgent {
   private let threads = BlockingThreads(limit: 8)
   private var source: DirectorySource?
   private var signals: SignalSource?
+  private let probes: HostProbeKeeper?
+  private let status: StatusEndpoint
   private var isAccepting = false
   private var end: CheckedContinuation<Void, Never>?
   private var signalled = false
@@ -60,14 +63,36 @@ public final class NodeAgent {
     self.loop = loop
     let logger = logger
     let live = LiveNotice()
+    let probes = try Self.hostProbes(configuration)
+    let threads = threads
+    self.probes = probes.map { HostProbeKeeper($0, threads: threads, logger: Logger(label: "probes")) }
     server = try ZDSServer(path: configuration.socketPath, on: loop) { event in
       logger.log(level: event.level, "\(event)")
-      if case .live = event { live.enroller?.ztunnelCame() }
+      switch event {
+      case .live: live.enroller?.ztunnelCame()
+      // What it listened on is closed.
+      case .closed: live.enroller?.verifyAll()
+      default: break
+      }
     }
     enroller = Enroller(
-      defaults: configuration.redirection, redirector: Redirector(), announcer: server, opener: opener,
-      threads: threads, logger: Logger(label: "enrolment"), on: loop)
+      defaults: configuration.redirection, redirector: Redirector(), announcer: server, probes: probes, opener: opener,
+      fences: configuration.fences, threads: threads, logger: Logger(label: "enrolment"), on: loop)
     live.enroller = enroller
+    let proofs = enroller.proofs
+    let registry = MetricRegistry(prefix: "node_agent")
+    registry.addProcessMetrics()
+    EnrolmentMetrics.register(proofs, in: registry)
+    let mode = configuration.probeMode.rawValue
+    status = StatusEndpoint(path: configuration.statusSocket, registry: registry, on: loop) {
+      StatusReport(workloads: proofs.all, probes: mode)
+    }
+  }
+
+  private static func hostProbes(_ configuration: NodeAgentConfiguration) throws -> HostProbes? {
+    guard configuration.probeMode == .host else { return nil }
+    let host = try configuration.hostNamespace.map { try NetworkNamespace(path: $0) } ?? NetworkNamespace.home
+    return HostProbes(configuration.redirection, host: host)
   }
 
   /// Where the server's events find the enroller, which is made after it.
@@ -88,6 +113,9 @@ public final class NodeAgent {
       directory, threads: threads, logger: Logger(label: "workloads"), on: loop
     ) { [weak self] workloads in self?.want(workloads) }
     self.source = source
+    do { try status.start() } catch { logger.error("`node-agent status` will not work: \(error)") }
+    // Before any workload is tried: each puts its addresses into the sets.
+    await probes?.install()
     ServiceNotifier.status("reading \(configuration.workloads)")
     source.start()
     verifyPeriodically()
@@ -101,10 +129,12 @@ public final class NodeAgent {
       logger.log(
         level: done ? .info : .error,
         done ? "every workload left the mesh" : "not every workload left the mesh in time")
+      await probes?.uninstall()
     } else {
       logger.info("redirection stays in force: enrolled workloads are cut off while no ztunnel serves them")
     }
     server.stop()
+    await status.stop()
     logger.info("stopped")
   }
 
@@ -115,6 +145,7 @@ public final class NodeAgent {
     isAccepting = true
     loop.spawn { [self] in
       await enroller.firstAttempts(within: Self.firstAttempts)
+      await probes?.prune(keeping: Set(workloads.filter(\.inMesh).map(\.uid.text)))
       do {
         try server.startAccepting()
         ServiceNotifier.ready()
@@ -128,8 +159,10 @@ public final class NodeAgent {
 
   private func verifyPeriodically() {
     _ = loop.schedule(after: configuration.reconcileInterval) { [weak self] in
-      self?.enroller.verifyAll()
-      self?.verifyPeriodically()
+      guard let self else { return }
+      enroller.verifyAll()
+      if let probes { loop.spawn { await probes.install() } }
+      verifyPeriodically()
     }
   }
 

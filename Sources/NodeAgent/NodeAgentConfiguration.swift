@@ -36,6 +36,23 @@ public struct NodeAgentConfiguration: Sendable {
   /// Between two proofs of every enrolled namespace.
   public let reconcileInterval: Duration
   public let cleanupOnExit: Bool
+  /// Cuts off workloads that cannot be proven to be captured.
+  public let fences: Bool
+  public let probeMode: ProbeMode
+  /// Where `node-agent status` asks.
+  public let statusSocket: String
+  /// The node's network namespace; nil: the agent's own.
+  public let hostNamespace: String?
+
+  /// How kubelet's probes get past ztunnel.
+  public enum ProbeMode: String, Sendable, CaseIterable {
+    /// A rule on the node marks them by their source (redirection.md §8).
+    case host
+    /// Nothing is done.
+    case off
+  }
+
+  public static let defaultStatusSocket = "/run/ambient/node-agent.sock"
 
   /// Throws ``ConfigurationError``.
   public init(flags: Flags = .init(), environment: [String: String]) throws(ConfigurationError) {
@@ -62,6 +79,22 @@ public struct NodeAgentConfiguration: Sendable {
         expected: "at least 100ms")
     }
     cleanupOnExit = flags.cleanupOnExit
+    fences = try Self.boolean("AMBIENT_FENCE", environment, default: true)
+    statusSocket = environment["AMBIENT_STATUS_SOCKET"] ?? Self.defaultStatusSocket
+    guard statusSocket.hasPrefix("/") else {
+      throw ConfigurationError(setting: "AMBIENT_STATUS_SOCKET", value: statusSocket, expected: "an absolute path")
+    }
+    // Where no kubelet probes, nobody's packets are to be touched.
+    let isInKubernetes = environment["KUBERNETES_SERVICE_HOST"]?.isEmpty == false
+    let mode = environment["AMBIENT_PROBE_MODE"] ?? ""
+    guard let probeMode = mode.isEmpty ? (isInKubernetes ? .host : .off) : ProbeMode(rawValue: mode) else {
+      throw ConfigurationError(
+        setting: "AMBIENT_PROBE_MODE", value: mode,
+        expected: ProbeMode.allCases.map(\.rawValue).joined(separator: " or "))
+    }
+    self.probeMode = probeMode
+    hostNamespace =
+      try Self.boolean("ALLOW_SWITCH_TO_HOST_NS", environment, default: false) ? "/host/proc/1/ns/net" : nil
   }
 
   /// The redirection of a workload that wishes nothing of its own (redirection.md §2). Throws ``ConfigurationError``.
@@ -69,6 +102,7 @@ public struct NodeAgentConfiguration: Sendable {
     RedirectionSettings(
       dnsCapture: try boolean("AMBIENT_DNS_CAPTURE", environment, default: false),
       ipv6: try boolean("AMBIENT_IPV6", environment, default: true),
+      countsEscapes: try boolean("AMBIENT_ESCAPE_COUNTER", environment, default: true),
       probeSourceV4: try address(
         "HOST_PROBE_SNAT_IP", environment, .v4, default: RedirectionSettings.defaultProbeSourceV4),
       probeSourceV6: try address(

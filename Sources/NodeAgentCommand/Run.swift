@@ -26,6 +26,10 @@ struct Run: ParsableCommand {
         AMBIENT_DNS_CAPTURE         capture DNS too; ztunnel serves it with ISTIO_META_DNS_CAPTURE=true (default false)
         AMBIENT_IPV6                write IPv6 rules (default true)
         AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again (default 30s)
+        AMBIENT_FENCE               cut off a workload whose capture cannot be proven (default true)
+        AMBIENT_ESCAPE_COUNTER      count packets that leave a workload past ztunnel (default true)
+        AMBIENT_PROBE_MODE          host: let the node's probes past ztunnel; off (default host in Kubernetes, else off)
+        AMBIENT_STATUS_SOCKET       where `node-agent status` asks (default \(NodeAgentConfiguration.defaultStatusSocket))
         HOST_PROBE_SNAT_IP, HOST_PROBE_SNAT_IPV6
                                     addresses of health probes, which are never captured
         AMBIENT_STATE_DIRECTORY     remembers files across restarts, not reboots (default /run/ambient/node-agent)

@@ -29,6 +29,21 @@ public struct UnixSocketPath: Sendable, CustomStringConvertible {
     }
   }
 
+  /// A stream connected to the socket, whose calls give up after some seconds. Blocks. Throws ``SystemError``.
+  public func connectedStream(timeoutSeconds: Int) throws(SystemError) -> Descriptor {
+    let kind = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
+    let descriptor = Descriptor(owning: try system("socket", text) { socket(AF_UNIX, kind, 0) })
+    let raw = descriptor.raw
+    var limit = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
+    for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
+      try system("setsockopt", text) {
+        setsockopt(raw, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size))
+      }
+    }
+    try system("connect", text) { withAddress { connect(raw, $0, $1) } }
+    return descriptor
+  }
+
   /// The directory the socket lies in.
   var directory: String {
     guard let slash = text.lastIndex(of: "/") else { return "." }
