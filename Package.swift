@@ -31,6 +31,7 @@ let package = Package(
   products: [
     .executable(name: "node-agent", targets: ["node-agent"]),
     .executable(name: "ztunnel", targets: ["ztunnel"]),
+    .executable(name: "ambient-cni", targets: ["ambient-cni"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
@@ -81,10 +82,24 @@ let package = Package(
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
+    // The CNI plugin, which must depend on nothing that cannot be linked statically.
+    library("CNI", ["JSON", "Vocabulary"]),
+    .target(name: "CPluginStart"),
+    // Tests must not depend on it: its linker settings would become theirs. They run what `--build-tests` builds.
+    .executableTarget(
+      name: "ambient-cni", dependencies: ["CNI", "CPluginStart"], path: "Sources/AmbientCNICommand",
+      swiftSettings: strict,
+      // lld, because it does not complain about the runtime's use of dlopen, which the plugin never comes to.
+      linkerSettings: [.unsafeFlags(["-static-executable", "-use-ld=lld", "-Xlinker", "--gc-sections"])]),
+
     // The daemons: everything in libraries, so that tests can import it; the commands only parse and run.
     library(
       "NodeAgent",
-      ["CLinux", "HTTPServer", "JSON", "Linux", "Metrics", "Redirection", "Telemetry", "Vocabulary", "YAML", "ZDS", log]),
+      [
+        "CLinux", "CNI", "HTTPServer", "JSON", "Linux", "Metrics", "Redirection", "Telemetry", "Vocabulary", "YAML",
+        "ZDS",
+        log,
+      ]),
     library(
       "Ztunnel",
       [
@@ -124,7 +139,9 @@ let package = Package(
       exclude: ["Servers"], swiftSettings: strict),
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
-    tests(of: "NodeAgent", ["CLinux", "HTTPServer", "JSON", "Linux", "Redirection", "Vocabulary", "ZDS", log]),
+    tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
+    tests(
+      of: "NodeAgent", ["CLinux", "HTTPServer", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log]),
     tests(
       of: "Ztunnel",
       ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),

@@ -1,0 +1,1 @@
+// What the plugin's program needs before Swift runs. There is nothing to call.
