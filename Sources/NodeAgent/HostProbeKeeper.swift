@@ -5,15 +5,15 @@ import Vocabulary
 
 /// Keeps the node's side of probes as it should be while the agent runs. Belongs to its event loop.
 final class HostProbeKeeper {
-  private let probes: HostProbes
+  private let probes: any HostProbeRules
   private let threads: BlockingThreads
   private let logger: Logger
   private var isBusy = false
   /// What was logged last, so that a trouble is one line and not one a round.
-  private var trouble: RedirectionError?
+  private(set) var trouble: RedirectionError?
   private(set) var isInstalled = false
 
-  init(_ probes: HostProbes, threads: BlockingThreads, logger: Logger) {
+  init(_ probes: any HostProbeRules, threads: BlockingThreads, logger: Logger) {
     self.probes = probes
     self.threads = threads
     self.logger = logger
@@ -33,7 +33,8 @@ final class HostProbeKeeper {
       logger.log(
         level: wasInstalled ? .warning : .info,
         wasInstalled
-          ? "somebody changed the node's probe rule or sets; they are repaired" : "probe rule and sets are in place",
+          ? "somebody changed the node's probe rules or sets; they are repaired"
+          : "the node's probe rules are in place",
         metadata: ["changed": "\(changed.joined(separator: ", "))"])
     } catch {
       isInstalled = false
@@ -57,12 +58,12 @@ final class HostProbeKeeper {
   func uninstall() async {
     do throws(RedirectionError) {
       let changed = try await run { probes throws(RedirectionError) in try probes.uninstall() }
-      logger.info("probe rule and sets removed", metadata: ["changed": "\(changed.joined(separator: ", "))"])
-    } catch { logger.error("probe rule and sets cannot be removed: \(error)") }
+      logger.info("the node's probe rules are removed", metadata: ["changed": "\(changed.joined(separator: ", "))"])
+    } catch { logger.error("the node's probe rules cannot be removed: \(error)") }
   }
 
   private func run<Value: Sendable>(
-    _ body: @escaping @Sendable (HostProbes) throws(RedirectionError) -> Value
+    _ body: @escaping @Sendable (any HostProbeRules) throws(RedirectionError) -> Value
   ) async throws(RedirectionError) -> Value {
     let probes = probes
     let outcome: Result<Value, RedirectionError>

@@ -26,7 +26,10 @@ public final class NodeAgent {
   private let threads = BlockingThreads(limit: 8)
   private var source: DirectorySource?
   private var signals: SignalSource?
-  private let probes: HostProbeKeeper?
+  private let host: NetworkNamespace
+  private var probes: HostProbeKeeper?
+  /// The mode in force: what was configured, or what the kernel has.
+  private let probeMode: ProbeModeInForce
   private let status: StatusEndpoint
   private var isAccepting = false
   private var end: CheckedContinuation<Void, Never>?
@@ -63,9 +66,9 @@ public final class NodeAgent {
     self.loop = loop
     let logger = logger
     let live = LiveNotice()
-    let probes = try Self.hostProbes(configuration)
-    let threads = threads
-    self.probes = probes.map { HostProbeKeeper($0, threads: threads, logger: Logger(label: "probes")) }
+    host = try configuration.hostNamespace.map { try NetworkNamespace(path: $0) } ?? NetworkNamespace.home
+    let probeMode = ProbeModeInForce(configuration.probeMode)
+    self.probeMode = probeMode
     server = try ZDSServer(path: configuration.socketPath, on: loop) { event in
       logger.log(level: event.level, "\(event)")
       switch event {
@@ -76,23 +79,16 @@ public final class NodeAgent {
       }
     }
     enroller = Enroller(
-      defaults: configuration.redirection, redirector: Redirector(), announcer: server, probes: probes, opener: opener,
+      defaults: configuration.redirection, redirector: Redirector(), announcer: server, opener: opener,
       fences: configuration.fences, threads: threads, logger: Logger(label: "enrolment"), on: loop)
     live.enroller = enroller
     let proofs = enroller.proofs
     let registry = MetricRegistry(prefix: "node_agent")
     registry.addProcessMetrics()
     EnrolmentMetrics.register(proofs, in: registry)
-    let mode = configuration.probeMode.rawValue
     status = StatusEndpoint(path: configuration.statusSocket, registry: registry, on: loop) {
-      StatusReport(workloads: proofs.all, probes: mode)
+      StatusReport(workloads: proofs.all, probes: probeMode.value.rawValue)
     }
-  }
-
-  private static func hostProbes(_ configuration: NodeAgentConfiguration) throws -> HostProbes? {
-    guard configuration.probeMode == .host else { return nil }
-    let host = try configuration.hostNamespace.map { try NetworkNamespace(path: $0) } ?? NetworkNamespace.home
-    return HostProbes(configuration.redirection, host: host)
   }
 
   /// Where the server's events find the enroller, which is made after it.
@@ -115,7 +111,7 @@ public final class NodeAgent {
     self.source = source
     do { try status.start() } catch { logger.error("`node-agent status` will not work: \(error)") }
     // Before any workload is tried: each puts its addresses into the sets.
-    await probes?.install()
+    await startProbes()
     ServiceNotifier.status("reading \(configuration.workloads)")
     source.start()
     verifyPeriodically()
@@ -157,11 +153,58 @@ public final class NodeAgent {
     }
   }
 
+  // MARK: Probes
+
+  private func startProbes() async {
+    let settings = configuration.redirection
+    switch probeMode.value {
+    case .off: return
+    case .host:
+      let rules = HostProbes(settings, host: host)
+      let keeper = HostProbeKeeper(rules, threads: threads, logger: Logger(label: "probes"))
+      await keeper.install()
+      guard keeper.trouble != .setsMissing else {
+        logger.warning(
+          "probes are recognised inside the pods instead",
+          metadata: ["reason": "the kernel has no sets of addresses", "AMBIENT_PROBE_MODE": "in-pod"])
+        probeMode.value = .inPod
+        return await startProbes()
+      }
+      probes = keeper
+      enroller.probes = rules
+    case .inPod:
+      let rules = HopLimitMarks(ipv6: settings.ipv6, host: host)
+      let keeper = HostProbeKeeper(rules, threads: threads, logger: Logger(label: "probes"))
+      probes = keeper
+      await keepProbes()
+    }
+  }
+
+  /// Mends the node's rules, and tells the pods' rules which addresses the node has now.
+  private func keepProbes() async {
+    await probes?.install()
+    guard probeMode.value == .inPod else { return }
+    let host = host
+    let outcome = try? await threads.run {
+      try host.enter { () throws -> Set<IPAddress> in try InterfaceAddresses.current() }
+    }
+    guard let found = outcome?.filter({ !$0.isLoopback }).sorted(by: { $0.description < $1.description }) else {
+      return logger.error("the node's addresses cannot be read; probes go on from those known before")
+    }
+    if found.count > Self.mostNodeAddresses {
+      logger.error("the node has more than \(Self.mostNodeAddresses) addresses; probes from the others are captured")
+    }
+    enroller.defaults.probeRecognition = .hopLimit(node: Array(found.prefix(Self.mostNodeAddresses)))
+  }
+
+  /// Each is a rule in every pod.
+  private static let mostNodeAddresses = 64
+
   private func verifyPeriodically() {
     _ = loop.schedule(after: configuration.reconcileInterval) { [weak self] in
       guard let self else { return }
       enroller.verifyAll()
-      if let probes { loop.spawn { await probes.install() } }
+      loop.spawn { [self] in await keepProbes() }
       verifyPeriodically()
     }
   }

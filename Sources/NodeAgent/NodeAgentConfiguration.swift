@@ -48,6 +48,8 @@ public struct NodeAgentConfiguration: Sendable {
   public enum ProbeMode: String, Sendable, CaseIterable {
     /// A rule on the node marks them by their source (redirection.md §8).
     case host
+    /// Rules in the pod know them by their hop limit; their source is left as it is.
+    case inPod = "in-pod"
     /// Nothing is done.
     case off
   }

@@ -28,7 +28,8 @@ struct Run: ParsableCommand {
         AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again (default 30s)
         AMBIENT_FENCE               cut off a workload whose capture cannot be proven (default true)
         AMBIENT_ESCAPE_COUNTER      count packets that leave a workload past ztunnel (default true)
-        AMBIENT_PROBE_MODE          host: let the node's probes past ztunnel; off (default host in Kubernetes, else off)
+        AMBIENT_PROBE_MODE          how the node's probes get past ztunnel: host (their source is rewritten), in-pod
+                                    (known by their hop limit), off (default host in Kubernetes, else off)
         AMBIENT_STATUS_SOCKET       where `node-agent status` asks (default \(NodeAgentConfiguration.defaultStatusSocket))
         HOST_PROBE_SNAT_IP, HOST_PROBE_SNAT_IPV6
                                     addresses of health probes, which are never captured
