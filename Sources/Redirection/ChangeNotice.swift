@@ -25,6 +25,14 @@ public enum ChangeNotice {
     let kind = CInt(SOCK_RAW.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue)
     let descriptor = SharedDescriptor(
       Descriptor(owning: try system("socket", "netlink") { Glibc.socket(AF_NETLINK, kind, bus.rawValue) }))
+    // Without a port number of its own the socket would be taken for the kernel, which is not told of its own changes.
+    var anyPort = [UInt8](repeating: 0, count: 12)
+    anyPort.put(UInt16(AF_NETLINK), at: 0)
+    try system("bind", "netlink") {
+      anyPort.withUnsafeBytes { bytes in
+        bytes.withMemoryRebound(to: sockaddr.self) { bind(descriptor.raw, $0.baseAddress, socklen_t(bytes.count)) }
+      }
+    }
     let netlink: CInt = 270
     let addMembership: CInt = 1
     for group in groups {

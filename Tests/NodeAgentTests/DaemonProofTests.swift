@@ -23,7 +23,7 @@ struct DaemonProofTests {
     func disconnected(_ error: ZDSError) {}
     func dialFailed(_ error: ZDSError, retryIn delay: Duration) {}
     func follow(_ instruction: WorkloadInstruction<NetworkNamespace>) async -> InstructionAnswer {
-      if case .add(_, _, let namespace) = instruction, listens {
+      if case .add(_, _, let namespace) = instruction, listens, sockets.isEmpty {
         for port in [15001, 15006, 15008] as [UInt16] {
           do { sockets.append(try Self.listener(in: namespace, port)) } catch { return .refuse("\(error)") }
         }
