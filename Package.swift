@@ -60,7 +60,7 @@ let package = Package(
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),
     library("Metrics"),
     library("HTTPServer", ["CLinux", "Linux", "Vocabulary"]),
-    library("Telemetry", ["CLinux", "Linux", "Vocabulary", log]),
+    library("Telemetry", ["CLinux", "CSystemd", "Linux", "Vocabulary", log]),
 
     // What is said on the wire and what the mesh is.
     .target(
@@ -79,6 +79,9 @@ let package = Package(
 
     library("XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
 
+    // The cluster.
+    library("Kubernetes", ["HTTP2", "JSON", "Linux", "TLS", "Vocabulary", "YAML"]),
+
     // Capture.
     library("Redirection", ["CIptc", "CLinux", "Linux", "Vocabulary"]),
 
@@ -96,15 +99,14 @@ let package = Package(
     library(
       "NodeAgent",
       [
-        "CLinux", "CNI", "HTTPServer", "JSON", "Linux", "Metrics", "Redirection", "Telemetry", "Vocabulary", "YAML",
-        "ZDS",
-        log,
+        "CLinux", "CNI", "HTTP2", "HTTPServer", "JSON", "Kubernetes", "Linux", "Metrics", "Redirection", "Telemetry",
+        "Vocabulary", "YAML", "ZDS", log,
       ]),
     library(
       "Ztunnel",
       [
-        "CLinux", "DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "XDS", "ZDS",
-        log,
+        "CLinux", "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "IstioAPI", "Linux", "Mesh", "Metrics", "TLS",
+        "Telemetry", "Vocabulary", "XDS", "YAML", "ZDS", log,
       ]),
     .executableTarget(
       name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
@@ -121,6 +123,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
+    .testTarget(name: "DocumentationTests", dependencies: ["TestSupport"], swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "YAML"),
     tests(of: "JSON", ["Vocabulary"]),
@@ -132,7 +135,12 @@ let package = Package(
     tests(of: "Mesh"),
     tests(of: "DNS", ["Mesh", "Vocabulary"]),
     tests(of: "TLS", ["COpenSSL"]),
-    tests(of: "Identity", ["COpenSSL", "GRPC", "IstioAPI", "TLS", protobuf]),
+    .testTarget(
+      name: "IdentityTests",
+      dependencies: [
+        "COpenSSL", "GRPC", "HTTP2", "Identity", "IstioAPI", "Linux", "TLS", "TestSupport", "Vocabulary", protobuf,
+      ],
+      exclude: ["Servers"], swiftSettings: strict),
     tests(of: "HTTP2"),
     .testTarget(
       name: "GRPCTests", dependencies: ["GRPC", "HTTP2", "Linux", "TLS", "TestSupport", "Vocabulary"],
@@ -140,19 +148,44 @@ let package = Package(
     tests(of: "XDS", ["GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", protobuf, log]),
     tests(of: "Redirection"),
     tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
+    .testTarget(
+      name: "KubernetesTests",
+      dependencies: ["COpenSSL", "HTTP2", "JSON", "Kubernetes", "Linux", "TLS", "TestSupport", "Vocabulary"],
+      swiftSettings: strict),
     tests(
-      of: "NodeAgent", ["CLinux", "HTTPServer", "JSON", "Linux", "Redirection", "Telemetry", "Vocabulary", "ZDS", log]),
+      of: "NodeAgent",
+      [
+        "CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "Linux", "Metrics", "Redirection", "Telemetry",
+        "Vocabulary", "ZDS", log,
+      ]),
     tests(
       of: "Ztunnel",
-      ["DNS", "GRPC", "HTTP2", "Identity", "Linux", "Mesh", "TLS", "Telemetry", "Vocabulary", "ZDS", log]),
+      [
+        "DNS", "GRPC", "HTTP2", "HTTPServer", "Identity", "IstioAPI", "Linux", "Mesh", "Metrics", "TLS", "Telemetry",
+        "Vocabulary", "XDS", "ZDS", log, protobuf,
+      ]),
     .testTarget(
       name: "EndToEndTests",
       dependencies: [
         "HTTP2", "Identity", "Linux", "Mesh", "Redirection", "TLS", "TestSupport", "Vocabulary", "ZDS", "Ztunnel",
         "node-agent", "ztunnel",
       ],
-      exclude: ["ControlPlane"],
+      exclude: ["ControlPlane", "Systemd"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "KubernetesNodeTests",
+      dependencies: ["JSON", "Linux", "TestSupport", "Vocabulary", "node-agent", "ztunnel"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Only where it is asked for: a fuzzer links with `--sanitize fuzzer` alone (`make fuzz`).
+if Context.environment["AMBIENT_FUZZ"] != nil {
+  package.targets += [
+    .executableTarget(
+      name: "fuzz",
+      dependencies: ["DNS", "IstioAPI", "Mesh", "TLS", "Vocabulary", "XDS", "YAML", "ZDS"],
+      path: "Tests/Fuzzing", exclude: ["Corpora"], swiftSettings: strict)
+  ]
+}

@@ -15,7 +15,7 @@ import measures
 import profiling
 import report
 from certificates import Certificates
-from processes import BenchmarkError, Ledger, resident_bytes
+from processes import BenchmarkError, Ledger, resident_bytes, run
 from systems import SYSTEMS, open_files_needed, require_known
 
 QUICK_BUDGET = 150  # seconds; a measurement that is not begun by then is left out
@@ -30,8 +30,17 @@ class Setup:
         self.ztunnel = options.ztunnel
         self.node_agent = options.node_agent
         self.ztunnel_environment = dict(pair.split("=", 1) for pair in options.env)
+        self.libssl = options.libssl
         self.certificates = Certificates(options.ztunnel, ledger.directory)
         self.remarks = {}
+
+    def relay(self):
+        """The relay's binary, compiled when it is first asked for."""
+        binary = pathlib.Path(self.ledger.directory, "relay.bin")
+        if not binary.exists():
+            source = pathlib.Path(__file__).with_name("relay.c")
+            run(["clang", "-O2", "-Wall", "-pthread", "-o", binary, source])
+        return binary
 
 
 def parse(arguments):
@@ -39,6 +48,7 @@ def parse(arguments):
     parser.add_argument("--ztunnel", required=True, help="binary to measure")
     parser.add_argument("--node-agent", required=True, help="binary that captures the pods")
     parser.add_argument("--envoy", help="Envoy's binary")
+    parser.add_argument("--libssl", metavar="FOLDER", help="measure ours with the OpenSSL libraries of this folder too")
     parser.add_argument("--quick", action="store_true", help="end within three minutes (also QUICK=1)")
     parser.add_argument("--full", action="store_true", help="hold 10,000 idle connections too")
     parser.add_argument("--rounds", type=int, help="how often everything is repeated (5; quick: 2)")
@@ -55,6 +65,8 @@ def parse(arguments):
     parser.add_argument("--redraw", metavar="RESULTS.json", help="print and draw earlier results, measure nothing")
     options = parser.parse_args(arguments)
     options.quick = options.quick or os.environ.get("QUICK", "") not in ("", "0")
+    if not options.libssl and "newer" in options.systems:
+        options.systems.remove("newer")
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.seconds = options.seconds or (1 if options.quick else 4)
     return options
@@ -149,7 +161,8 @@ class Run:
         """In worlds of their own: processes that have done nothing yet."""
         counts = [1000] + [10000] * self.options.full
         for key in self.options.systems:
-            if key == "direct":
+            # The relay keeps nothing of an idle connection but its sockets.
+            if key in ("direct", "relay"):
                 continue
             possible = [n for n in counts if open_files_needed(SYSTEMS[key], n) <= self.setup.ledger.open_files]
             for count in set(counts) - set(possible):
@@ -167,7 +180,7 @@ class Run:
             return
         time.sleep(1)
         for system in running:
-            if system.proxies:
+            if system.proxies and system.key != "relay":
                 self.add("memory-after-load", system, 1, {
                     "mib": resident_bytes(system.proxies) / measures.MEBIBYTE})
 
@@ -177,7 +190,7 @@ class Run:
 
     def document(self):
         return {
-            "machine": machine.describe(self.options.envoy, self.setup.remarks),
+            "machine": machine.describe(self.options, self.setup.remarks),
             "options": {"rounds": self.options.rounds, "seconds": self.options.seconds, "quick": self.options.quick},
             "seconds": round(self.elapsed()), "notes": self.notes,
             "summary": report.summary(self.results), "results": self.results,

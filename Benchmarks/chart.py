@@ -27,10 +27,12 @@ STYLE = """
   svg { font: 12px system-ui, sans-serif; }
   .page { fill: #ffffff; } .text { fill: #1f2328; } .soft { fill: #59636e; } .track { fill: #eff2f5; }
   .ours { fill: #d9480f; } .envoy { fill: #5b6ee1; } .haproxy { fill: #7a8794; } .direct { fill: #b6bec7; }
+  .newer { fill: #f08c4a; } .relay { fill: #9db59a; }
   .title { font-size: 17px; font-weight: 600; } .head { font-weight: 600; } .value { font-variant-numeric: tabular-nums; }
   @media (prefers-color-scheme: dark) {
     .page { fill: #0d1117; } .text { fill: #e6edf3; } .soft { fill: #9198a1; } .track { fill: #1b222b; }
     .ours { fill: #ff7a3d; } .envoy { fill: #8796ff; } .haproxy { fill: #8b98a5; } .direct { fill: #4a545f; }
+    .newer { fill: #c2571f; } .relay { fill: #55705a; }
   }
 """
 
@@ -75,7 +77,7 @@ def panel_shapes(x, y, title, row, more_is_better, values):
         top = y + 12 + line * (BAR + GAP)
         length = max(1.0, room * max(0.0, values[key]) / largest)
         shapes += [
-            text(x, top + 11, "text head" if key == "ours" else "soft", TITLES[key]),
+            text(x, top + 11, "text head" if key in ("ours", "newer") else "soft", TITLES[key]),
             f'<rect class="track" x="{x + LABEL:.1f}" y="{top}" width="{room:.1f}" height="{BAR}" rx="3"/>',
             f'<rect class="{key}" x="{x + LABEL:.1f}" y="{top}" width="{length:.1f}" height="{BAR}" rx="3"/>',
             text(x + LABEL + room + 6, top + 11, "text value", f"{report.number(values[key], row.digits)} {row.unit}"),

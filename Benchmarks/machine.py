@@ -1,16 +1,20 @@
 """The machine and the versions that a figure is worth nothing without."""
 
+import ctypes
 import os
+import pathlib
 import platform
 import re
 
 from processes import BenchmarkError, run
 
 
-def describe(envoy, remarks):
+def describe(options, remarks):
+    envoy = options.envoy
     return {
         "cpu": cpu(), "cores": len(os.sched_getaffinity(0)), "kernel": platform.release(),
         "openssl": version(["openssl", "version"], r"OpenSSL (\S+)"),
+        "newer_openssl": library_version(options.libssl) if options.libssl else None,
         "envoy": version([envoy, "--version"], r"/(\d+\.\d+\.\d+)/") if envoy else None,
         "haproxy": version(["haproxy", "-v"], r"version (\d+\.\d+\.\d+)"),
         "envoy_tls": remarks.get("envoy_tls"),
@@ -23,6 +27,13 @@ def cpu():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def library_version(folder):
+    """The version that a libcrypto says it has."""
+    crypto = ctypes.CDLL(str(pathlib.Path(folder, "libcrypto.so.3")))
+    crypto.OpenSSL_version.restype = ctypes.c_char_p
+    return crypto.OpenSSL_version(0).decode().split()[1]
 
 
 def version(command, pattern):

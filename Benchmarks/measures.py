@@ -153,5 +153,5 @@ MEASURES = {
     "fairness": {"fairness": fairness},
 }
 # Which systems a measure makes sense for; all of them, if it is not here.
-SYSTEMS_OF = {"passthrough": ("direct", "ours"), "fairness": ("direct", "envoy", "ours")}
+SYSTEMS_OF = {"passthrough": ("direct", "ours"), "fairness": ("direct", "envoy", "ours", "newer")}
 GROUPS = (*MEASURES, "memory")

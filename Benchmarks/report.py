@@ -4,8 +4,9 @@ from statistics import median
 
 import machine as machines
 
-ORDER = ("direct", "envoy", "haproxy", "ours")
-TITLES = {"direct": "direct", "envoy": "Envoy", "haproxy": "HAProxy", "ours": "ours"}
+ORDER = ("direct", "envoy", "haproxy", "relay", "ours", "newer")
+TITLES = {
+    "direct": "direct", "envoy": "Envoy", "haproxy": "HAProxy", "relay": "relay", "ours": "ours", "newer": "ours+"}
 
 
 class Row:
@@ -83,10 +84,10 @@ def added_latency(results):
     return {system: value - p50["direct"] for system, value in p50.items() if system != "direct"}
 
 
-def ratio(values, other):
-    if "ours" not in values or not values.get(other):
+def ratio(values, other, whose="ours"):
+    if whose not in values or not values.get(other):
         return None
-    return values["ours"] / values[other]
+    return values[whose] / values[other]
 
 
 def judged(values, target):
@@ -140,7 +141,10 @@ def interval(spread):
 def table(document):
     results = document["results"]
     systems = [key for key in ORDER if any(key in rounds for rounds in results.values())]
-    heads = ["", "", *(TITLES[key] for key in systems), "/Envoy", "in rounds", "/direct", "target", ""]
+    # What is shown besides ours, compared with Envoy.
+    others = [key for key in ("newer", "relay") if key in systems]
+    heads = ["", "", *(TITLES[key] for key in systems), "/Envoy", "in rounds",
+             *(f"{TITLES[key]}/Envoy" for key in others), "/direct", "target", ""]
     lines, met, judgements = [], 0, 0
     for title, rows in SECTIONS:
         body = []
@@ -157,9 +161,9 @@ def table(document):
                 if verdict:
                     mark = "✔" if verdict[1] else "✘"
                     met, judgements = met + verdict[1], judgements + 1
-            ratios = ["", "", ""] if row.unit == "x" else [
+            ratios = [""] * (3 + len(others)) if row.unit == "x" else [
                 times(ratio(values, "envoy")), interval(ratio_range(results, row, "envoy")),
-                times(ratio(values, "direct"))]
+                *(times(ratio(values, "envoy", key)) for key in others), times(ratio(values, "direct"))]
             figures = [number(values.get(key), row.digits) for key in systems]
             body.append([f"  {row.title}", row.unit, *figures, *ratios, target, mark])
         if body:
@@ -174,6 +178,9 @@ def table(document):
         "CPU and memory are those of both sides' proxies together.",
         "/Envoy, /direct: ours compared with theirs, by medians; in rounds: the least and most of single rounds.",
         *([f"{met} of {judgements} targets met."] if judgements else []),
+        *(["ours+: the same binaries with OpenSSL " + document["machine"]["newer_openssl"] + "."] if "newer" in systems else []),
+        *(["relay: a pair behind the same rules that copies bytes and does nothing else; its ratio to Envoy bounds all others."]
+          if "relay" in systems else []),
         machines.sentence(document["machine"]) + ".",
         "Envoy stands behind the same redirect rules as ours; HAProxy's clients connect to a listener beside them. Neither",
         "keeps the client's address, which is in their favour. Access logs of all go to a file. TLS 1.3: ours and HAProxy",

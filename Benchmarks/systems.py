@@ -116,17 +116,14 @@ class HAProxy(System):
             lambda: contains(self.world.path("haproxy-server.log"), f"port-{WEB}"))
 
 
-class Envoy(System):
-    """A pair of Envoys in our place: the same redirect rules lead to the same ports, the same tunnel lies between."""
-
-    key, title = "envoy", "Envoy"
-    CIPHER = "tls="
+class Captured(System):
+    """A pair of proxies in our place, one in the client's namespace and one in the server's, behind our rules."""
 
     def place(self, role):
-        # One Envoy serves one namespace, and the second client shares it.
+        # One proxy serves one namespace, and the second client shares it.
         return "client"
 
-    def start(self):
+    def capture_both(self):
         self.capture("node-a", ("client",))
         self.capture("node-b", ("server",))
         for role in ("client", "server"):
@@ -135,6 +132,28 @@ class Envoy(System):
                 lambda: "15006" in run(["nsenter", f"--net=/run/netns/{self.world.namespace(role)}",
                                         "iptables-legacy-save", "-t", "nat"]), 20)
             self.world.configure(role, CONNTRACK_SETTINGS)
+
+
+class Relay(Captured):
+    """Copies captured bytes on both sides and does nothing else (relay.c): the bound for all that do more."""
+
+    key, title = "relay", "relay"
+    files_per_connection = 2
+
+    def start(self):
+        self.capture_both()
+        for role, port in (("client", 15001), ("server", 15006)):
+            self.proxies.append(self.world.start(role, [self.setup.relay(), port, WORKERS], f"relay-{role}.log"))
+
+
+class Envoy(Captured):
+    """A pair of Envoys in our place: the same redirect rules lead to the same ports, the same tunnel lies between."""
+
+    key, title = "envoy", "Envoy"
+    CIPHER = "tls="
+
+    def start(self):
+        self.capture_both()
         for role, configuration in (("client", self.client()), ("server", self.server())):
             path = self.write(f"envoy-{role}.json", json.dumps(configuration, indent=1))
             command = [
@@ -295,7 +314,7 @@ class Ours(System):
                 "LOCAL_CA_PATH": certificates.authority, "ZTUNNEL_WORKER_THREADS": str(WORKERS),
                 "HTTP2_STREAM_WINDOW_SIZE": str(STREAM_WINDOW), "HTTP2_CONNECTION_WINDOW_SIZE": str(CONNECTION_WINDOW),
                 "HTTP2_FRAME_SIZE": str(FRAME), "POOL_MAX_STREAMS_PER_CONNECTION": str(STREAMS_PER_CONNECTION),
-                **self.setup.ztunnel_environment,
+                **self.environment(),
             }
             self.proxies.append(world.start(node, [self.setup.ztunnel], self.log(node), environment=environment))
         for node, pods in (("node-a", ("client", "quiet")), ("node-b", ("server",))):
@@ -306,6 +325,10 @@ class Ours(System):
                     lambda: contains(world.path(self.log(node)), served), 20)
         for role in ("client", "quiet", "server"):
             world.configure(role, CONNTRACK_SETTINGS)
+
+    def environment(self):
+        """What our ztunnels get besides."""
+        return self.setup.ztunnel_environment
 
     def log(self, node):
         return f"ztunnel-{node}.log"
@@ -319,7 +342,16 @@ class Ours(System):
                 eventually(f"{line} in the access log", lambda: contains(log, line))
 
 
-SYSTEMS = {system.key: system for system in (System, Envoy, HAProxy, Ours)}
+class OursNewer(Ours):
+    """The same binaries with a newer libssl than the distribution's."""
+
+    key, title = "newer", "ours+"
+
+    def environment(self):
+        return {**super().environment(), "LD_LIBRARY_PATH": str(self.setup.libssl)}
+
+
+SYSTEMS = {system.key: system for system in (System, Envoy, HAProxy, Relay, Ours, OursNewer)}
 
 
 def open_files_needed(system, connections):

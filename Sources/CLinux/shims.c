@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <linux/nsfs.h>
+#include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -23,22 +24,27 @@ int ambient_unshare_net(void) { return unshare(CLONE_NEWNET); }
 
 int ambient_is_network_namespace(int fd) { return ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET; }
 
-ssize_t ambient_send_packet(int socket, const void *bytes, size_t count, int passed) {
+ssize_t ambient_send_packet(int socket, const void *bytes, size_t count, const int *descriptors, int passed) {
   struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
   union {
-    char bytes[CMSG_SPACE(sizeof(int))];
+    char bytes[CMSG_SPACE(sizeof(int) * AMBIENT_MAX_DESCRIPTORS)];
     struct cmsghdr alignment;
   } control;
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-  if (passed >= 0) {
+  if (passed > AMBIENT_MAX_DESCRIPTORS) {
+    errno = E2BIG;
+    return -1;
+  }
+  if (passed > 0) {
+    size_t size = sizeof(int) * (size_t)passed;
     memset(&control, 0, sizeof control);
     message.msg_control = control.bytes;
-    message.msg_controllen = sizeof control.bytes;
+    message.msg_controllen = CMSG_SPACE(size);
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &passed, sizeof(int));
+    header->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(header), descriptors, size);
   }
   return sendmsg(socket, &message, MSG_NOSIGNAL);
 }
@@ -75,6 +81,8 @@ ssize_t ambient_receive_packet(int socket, void *bytes, size_t count, int *descr
   }
   return result;
 }
+
+int ambient_namespace_of_socket(int socket) { return ioctl(socket, SIOCGSKNS); }
 
 int ambient_original_destination_v4(int socket, struct sockaddr_in *address) {
   socklen_t length = sizeof *address;

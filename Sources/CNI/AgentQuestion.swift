@@ -109,5 +109,7 @@ public struct AgentQuestion: Equatable, Sendable {
 public struct AgentQuestionError: Error, Equatable, CustomStringConvertible {
   public let reason: String
 
+  public init(reason: String) { self.reason = reason }
+
   public var description: String { reason }
 }

@@ -1,10 +1,22 @@
 #include "COpenSSL.h"
 
+#include <limits.h>
+#include <string.h>
+
 EVP_PKEY *ambient_generate_p256(void) { return EVP_EC_gen("P-256"); }
 
-int ambient_ctx_require_tls13(SSL_CTX *context) {
-  return SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) &&
-         SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION);
+int ambient_ctx_set_versions(SSL_CTX *context, int allows_tls12) {
+  return SSL_CTX_set_min_proto_version(context, allows_tls12 ? TLS1_2_VERSION : TLS1_3_VERSION) &&
+         SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) &&
+         (!allows_tls12 || SSL_CTX_set_cipher_list(context,
+                                                   "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:"
+                                                   "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256"));
+}
+
+int ambient_certificates_count(const STACK_OF(X509) *certificates) { return sk_X509_num(certificates); }
+
+X509 *ambient_certificates_at(const STACK_OF(X509) *certificates, int index) {
+  return sk_X509_value(certificates, index);
 }
 
 int ambient_ctx_set_groups(SSL_CTX *context, const char *list) {
@@ -67,4 +79,48 @@ int ambient_request_add_uri(X509_REQ *request, const unsigned char *uri, int len
   sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
   GENERAL_NAMES_free(names);
   return added;
+}
+
+int ambient_seal(const unsigned char *key, const unsigned char *nonce, const unsigned char *associated,
+                 size_t associated_count, const unsigned char *plain, size_t count, unsigned char *sealed) {
+  if (count > INT_MAX - 16 || associated_count > INT_MAX) return 0;
+  EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+  int length = 0;
+  int done = context != NULL && EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, nonce) == 1 &&
+             EVP_EncryptUpdate(context, NULL, &length, associated, (int)associated_count) == 1 &&
+             EVP_EncryptUpdate(context, sealed, &length, plain, (int)count) == 1 && (size_t)length == count &&
+             EVP_EncryptFinal_ex(context, sealed + count, &length) == 1 &&
+             EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, 16, sealed + count) == 1;
+  EVP_CIPHER_CTX_free(context);
+  return done;
+}
+
+int ambient_unseal(const unsigned char *key, const unsigned char *nonce, const unsigned char *associated,
+                   size_t associated_count, const unsigned char *sealed, size_t count, unsigned char *plain) {
+  if (count > INT_MAX - 16 || associated_count > INT_MAX) return 0;
+  EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+  unsigned char tag[16];
+  int length = 0;
+  memcpy(tag, sealed + count, sizeof tag);
+  int done = context != NULL && EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, nonce) == 1 &&
+             EVP_DecryptUpdate(context, NULL, &length, associated, (int)associated_count) == 1 &&
+             EVP_DecryptUpdate(context, plain, &length, sealed, (int)count) == 1 && (size_t)length == count &&
+             EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, 16, tag) == 1 &&
+             EVP_DecryptFinal_ex(context, plain + count, &length) == 1;
+  EVP_CIPHER_CTX_free(context);
+  return done;
+}
+
+int ambient_derive_key(const unsigned char *secret, size_t secret_count, const unsigned char *salt, size_t salt_count,
+                       const unsigned char *info, size_t info_count, unsigned char *key) {
+  unsigned char extracted[32];
+  unsigned char block[257];
+  unsigned int length = 0;
+  if (info_count > 256 || salt_count > INT_MAX) return 0;
+  memcpy(block, info, info_count);
+  block[info_count] = 1;
+  int done = HMAC(EVP_sha256(), salt, (int)salt_count, secret, secret_count, extracted, &length) != NULL &&
+             HMAC(EVP_sha256(), extracted, sizeof extracted, block, info_count + 1, key, &length) != NULL;
+  OPENSSL_cleanse(extracted, sizeof extracted);
+  return done;
 }

@@ -88,6 +88,9 @@ public struct RecordType: RawRepresentable, Hashable, Sendable, CustomStringConv
     257: "CAA",
   ]
 
+  /// Whether the type is one that people know by a name.
+  public var isNamed: Bool { Self.names[rawValue] != nil }
+
   /// The name, or `TYPE<n>` (RFC 3597 §5).
   public var description: String { Self.names[rawValue] ?? "TYPE\(rawValue)" }
 }

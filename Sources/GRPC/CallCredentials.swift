@@ -26,6 +26,10 @@ public struct CallCredentials: Hashable, Sendable {
       self.value = value
     }
 
+    /// What every call of the SPIFFE Workload API must carry, so that no request that a program was tricked into reaches
+    /// the agent.
+    public static let workloadAPI = Header("workload.spiffe.io", "true")
+
     /// Whether gRPC lets applications send it: a lower-case name that is neither binary nor gRPC's own, a printable
     /// value.
     public var isLegal: Bool {

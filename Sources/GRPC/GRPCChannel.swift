@@ -11,15 +11,17 @@ public struct GRPCEndpoint: Hashable, Sendable {
   /// A name that the server's certificate may be for instead of the target's.
   public var alternativeName: ServerName?
   public var credentials: CallCredentials
+  public var profile: TLSProfile
 
   public init(
     target: GRPCTarget, roots: TrustRoots, alternativeName: ServerName? = nil,
-    credentials: CallCredentials = CallCredentials()
+    credentials: CallCredentials = CallCredentials(), profile: TLSProfile = .standard
   ) {
     self.target = target
     self.roots = roots
     self.alternativeName = alternativeName
     self.credentials = credentials
+    self.profile = profile
   }
 }
 
@@ -40,7 +42,14 @@ public struct GRPCLimits: Equatable, Sendable {
 /// Calls to one server over one connection, which is made when it is needed and replaced when it goes away or its
 /// roots change. Belongs to one event loop.
 public final class GRPCChannel {
-  public let endpoint: GRPCEndpoint
+  private enum Server {
+    case remote(GRPCEndpoint)
+    case local(LocalEndpoint)
+  }
+
+  /// The server for people: `https://host:port` or `unix:path`.
+  public let name: String
+  private let server: Server
   private let limits: GRPCLimits
   private let loop: EventLoop
   private let buffers: WorkBuffers
@@ -49,8 +58,21 @@ public final class GRPCChannel {
   private var waiting: [(GRPCStatus?) -> Void]?
   private var isClosed = false
 
-  public init(_ endpoint: GRPCEndpoint, limits: GRPCLimits = GRPCLimits(), loop: EventLoop, buffers: WorkBuffers) {
-    self.endpoint = endpoint
+  public convenience init(
+    _ endpoint: GRPCEndpoint, limits: GRPCLimits = GRPCLimits(), loop: EventLoop, buffers: WorkBuffers
+  ) {
+    self.init(.remote(endpoint), name: "\(endpoint.target)", limits: limits, loop: loop, buffers: buffers)
+  }
+
+  public convenience init(
+    _ endpoint: LocalEndpoint, limits: GRPCLimits = GRPCLimits(), loop: EventLoop, buffers: WorkBuffers
+  ) {
+    self.init(.local(endpoint), name: "unix:\(endpoint.path)", limits: limits, loop: loop, buffers: buffers)
+  }
+
+  private init(_ server: Server, name: String, limits: GRPCLimits, loop: EventLoop, buffers: WorkBuffers) {
+    self.server = server
+    self.name = name
     self.limits = limits
     self.loop = loop
     self.buffers = buffers
@@ -73,9 +95,12 @@ public final class GRPCChannel {
   /// ``GRPCStatus`` where no stream could be opened.
   public func call(_ path: String, deadline: ContinuousClock.Instant? = nil) async throws(GRPCStatus) -> GRPCCall {
     let connection = try await connected()
-    var fields = [
-      (":method", "POST"), (":scheme", "https"), (":path", path), (":authority", endpoint.target.authority),
-    ]
+    let (scheme, authority) =
+      switch server {
+      case .remote(let endpoint): ("https", endpoint.target.authority)
+      case .local: ("http", "localhost")
+      }
+    var fields = [(":method", "POST"), (":scheme", scheme), (":path", path), (":authority", authority)]
     if let deadline {
       let left = ContinuousClock.now.duration(to: deadline) / .milliseconds(1)
       guard left >= 1 else { throw GRPCStatus(.deadlineExceeded, "no time was left to start the call") }
@@ -84,7 +109,12 @@ public final class GRPCChannel {
     }
     fields += [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-accept-encoding", "identity")]
     // Read now: a token that was renewed counts from the next call on.
-    fields += try endpoint.credentials.fields().map { ($0.name, $0.value) }
+    let own =
+      switch server {
+      case .remote(let endpoint): try endpoint.credentials.fields()
+      case .local(let endpoint): endpoint.headers
+      }
+    fields += own.map { ($0.name, $0.value) }
     let stream: HTTP2Stream
     do throws(HTTP2Error) { stream = try connection.open(HTTP2Headers(fields)) } catch {
       throw GRPCStatus(.unavailable, error.summary)
@@ -116,7 +146,7 @@ public final class GRPCChannel {
     while true {
       if isClosed { throw GRPCStatus(.unavailable, "the channel is closed") }
       if let connection, connection.closed == nil, !connection.isDraining {
-        if endpoint.roots.signature == roots { return connection }
+        if rootsSignature == roots { return connection }
         // Whom we trust has changed: nothing new goes over what the old roots vouched for.
         reconnect()
       }
@@ -147,26 +177,59 @@ public final class GRPCChannel {
     }
   }
 
+  private var rootsSignature: FileSignature? {
+    if case .remote(let endpoint) = server { endpoint.roots.signature } else { nil }
+  }
+
   private func dial() async throws(GRPCStatus) -> HTTP2Connection {
-    roots = endpoint.roots.signature
-    let trust = try endpoint.roots.context()
+    roots = rootsSignature
+    switch server {
+    case .remote(let endpoint): return try await dial(endpoint)
+    case .local(let endpoint): return try await dial(endpoint)
+    }
+  }
+
+  private func dial(_ endpoint: LocalEndpoint) async throws(GRPCStatus) -> HTTP2Connection {
+    let socket: SharedDescriptor
+    do throws(SystemError) { socket = try endpoint.connect() } catch {
+      throw GRPCStatus(.unavailable, "\(name): \(error.reason)")
+    }
+    let connection: HTTP2Connection
+    do throws(HTTP2ConnectionError) {
+      connection = try HTTP2Connection(
+        role: .client, plaintext: socket, place: SocketAddress(.any(.v4), 0), settings: Self.settings,
+        keepAlive: limits.keepAlive, loop: loop, buffers: buffers)
+      try await connection.establish(until: .now + limits.handshake)
+    } catch { throw GRPCStatus(.unavailable, "\(name): \(error.summary)") }
+    releaseWhenIdle(connection)
+    return connection
+  }
+
+  private func dial(_ endpoint: GRPCEndpoint) async throws(GRPCStatus) -> HTTP2Connection {
+    let trust = try endpoint.roots.context(endpoint.profile)
     let addresses: [IPAddress] =
       switch endpoint.target.host {
       case .ip(let address): [address]
-      case .dns(let host): try await HostResolver.addresses(of: host)
+      case .dns(let host): try await resolve(host)
       }
     var failure = GRPCStatus(.unavailable, "\(endpoint.target) has no address")
     for address in addresses {
       do throws(GRPCStatus) {
-        return try await dial(SocketAddress(address, endpoint.target.port), trust)
+        return try await dial(endpoint, SocketAddress(address, endpoint.target.port), trust)
       } catch { failure = error }
     }
     throw failure
   }
 
-  private func dial(_ address: SocketAddress, _ trust: ServerTrustContext) async throws(GRPCStatus)
-    -> HTTP2Connection
-  {
+  private func resolve(_ host: String) async throws(GRPCStatus) -> [IPAddress] {
+    do throws(HostResolutionError) { return try await HostResolver.addresses(of: host) } catch {
+      throw GRPCStatus(.unavailable, error.summary)
+    }
+  }
+
+  private func dial(
+    _ endpoint: GRPCEndpoint, _ address: SocketAddress, _ trust: ServerTrustContext
+  ) async throws(GRPCStatus) -> HTTP2Connection {
     let socket: SharedDescriptor
     do throws(WaitError) { socket = try await connect(address) } catch {
       let reason = error == .deadlineExceeded ? "connect \(address): no answer in time" : error.summary

@@ -10,19 +10,20 @@ public enum TrustRoots: Hashable, Sendable {
   case system
 
   /// A context that trusts these roots, as they are now. Throws ``GRPCStatus``.
-  func context() throws(GRPCStatus) -> ServerTrustContext {
+  func context(_ profile: TLSProfile = .standard) throws(GRPCStatus) -> ServerTrustContext {
     do throws(TLSError) {
       switch self {
-      case .system: return try ServerTrustContext(roots: .system)
+      case .system: return try ServerTrustContext(roots: .system, profile: profile)
       case .pem(let text):
         return try ServerTrustContext(
-          roots: .certificates(try Certificate.parse(pem: text, subject: "root certificates")))
+          roots: .certificates(try Certificate.parse(pem: text, subject: "root certificates")), profile: profile)
       case .file(let path):
         let bytes: [UInt8]
         do throws(SystemError) { bytes = try SmallFile.read(path) } catch {
           throw .certificateMalformed(path, reason: "it cannot be read: \(error.reason)")
         }
-        return try ServerTrustContext(roots: .certificates(try Certificate.parse(pem: bytes, subject: path)))
+        return try ServerTrustContext(
+          roots: .certificates(try Certificate.parse(pem: bytes, subject: path)), profile: profile)
       }
     } catch {
       throw GRPCStatus(.unavailable, "the roots of the control plane cannot be used: \(error.summary)")

@@ -3,7 +3,8 @@ import Linux
 import TLS
 import Vocabulary
 
-/// An HTTP/2 connection over TLS, on a TCP socket or on a stream of another connection. Belongs to one event loop.
+/// An HTTP/2 connection over TLS, on a TCP socket or on a stream of another connection; or without TLS on a socket of
+/// this machine. Belongs to one event loop.
 public final class HTTP2Connection {
   /// The side this process plays.
   public enum Role: Sendable { case client, server }
@@ -31,7 +32,7 @@ public final class HTTP2Connection {
   private let loop: EventLoop
   private let buffers: WorkBuffers
   private let carrier: HTTP2Carrier
-  private let tls: TLSSession
+  private let tls: RecordLayer
   private let session: HTTP2Session
   private let keepAlive: HTTP2KeepAlive
   private var watch: Watch?
@@ -64,30 +65,9 @@ public final class HTTP2Connection {
   private static let longestQueue = 10_000
   private static let answersUnread = HTTP2ConnectionError.http2(.session("the peer does not read its answers"))
 
-  /// Takes over a connected, non-blocking socket and a fresh SSL. Throws when memory is short.
-  public convenience init(
-    role: Role, socket: SharedDescriptor, peer: SocketAddress, local: SocketAddress, ssl: OpaquePointer,
-    settings: HTTP2Settings, keepAlive: HTTP2KeepAlive = HTTP2KeepAlive(), loop: EventLoop, buffers: WorkBuffers
-  ) throws(HTTP2ConnectionError) {
-    try self.init(
-      role: role, carrier: .socket(socket, peer: peer), peer: peer, local: local, ssl: ssl, settings: settings,
-      keepAlive: keepAlive, loop: loop, buffers: buffers)
-  }
-
-  /// Takes over an open stream of another connection of the same loop, and a fresh SSL: a tunnel in a tunnel
-  /// (hbone.md §11). `peer` and `local` are the outer connection's. It lives until it is closed, or the stream is; the
-  /// stream ends with it. Throws when memory is short.
-  public convenience init(
-    role: Role, over stream: HTTP2Stream, peer: SocketAddress, local: SocketAddress, ssl: OpaquePointer,
-    settings: HTTP2Settings, keepAlive: HTTP2KeepAlive = HTTP2KeepAlive(), loop: EventLoop, buffers: WorkBuffers
-  ) throws(HTTP2ConnectionError) {
-    try self.init(
-      role: role, carrier: .stream(StreamCarrier(stream, loop: loop)), peer: peer, local: local, ssl: ssl,
-      settings: settings, keepAlive: keepAlive, loop: loop, buffers: buffers)
-  }
-
-  private init(
-    role: Role, carrier: HTTP2Carrier, peer: SocketAddress, local: SocketAddress, ssl: OpaquePointer,
+  /// Takes over what carries the connection and what protects it.
+  init(
+    role: Role, carrier: HTTP2Carrier, peer: SocketAddress, local: SocketAddress, records: RecordLayer,
     settings: HTTP2Settings, keepAlive: HTTP2KeepAlive, loop: EventLoop, buffers: WorkBuffers
   ) throws(HTTP2ConnectionError) {
     self.role = role
@@ -97,7 +77,7 @@ public final class HTTP2Connection {
     self.buffers = buffers
     self.keepAlive = keepAlive
     self.carrier = carrier
-    do throws(TLSError) { tls = try TLSSession(owning: ssl) } catch { throw .tls(error) }
+    tls = records
     do throws(HTTP2Error) {
       session = try HTTP2Session(role: role == .client ? .client : .server, settings: settings)
     } catch { throw .http2(error) }
@@ -136,6 +116,9 @@ public final class HTTP2Connection {
 
   /// The peer's first SPIFFE identity; nil before ``establish(until:)`` is done.
   public var peerIdentity: SPIFFEIdentity? { tls.peerIdentity }
+
+  /// Whether the peer, trusted at the handshake, is on the revocation list in force now.
+  public var isPeerRevoked: Bool { tls.isPeerRevoked }
 
   /// Streams open now.
   public var streamCount: Int { session.streams.count }

@@ -14,6 +14,8 @@ public enum HTTP2ConnectionError: CodedError, Equatable {
   case deadline(Step)
   /// The peer closed it.
   case closedByPeer
+  /// The peer's certificate was revoked while the connection was open.
+  case peerRevoked
   /// This side closed it, having nothing more to do on it.
   case closedLocally
 
@@ -33,6 +35,7 @@ public enum HTTP2ConnectionError: CodedError, Equatable {
     case .deadline(.settings): "HTTP2_SETTINGS_TIMEOUT"
     case .deadline(.ping): "HTTP2_PING_TIMEOUT"
     case .closedByPeer: "HTTP2_CLOSED_BY_PEER"
+    case .peerRevoked: "CERT_REVOKED"
     case .closedLocally: "HTTP2_CLOSED"
     }
   }
@@ -44,6 +47,7 @@ public enum HTTP2ConnectionError: CodedError, Equatable {
     case .http2(let error): error.summary
     case .deadline(let step): "\(step.rawValue) was not complete in time"
     case .closedByPeer: "the peer closed the connection"
+    case .peerRevoked: "connection closed: peer certificate revoked by CRL"
     case .closedLocally: "the connection was closed"
     }
   }
@@ -54,6 +58,7 @@ public enum HTTP2ConnectionError: CodedError, Equatable {
     case .io(let error): error.remedy
     case .http2(let error): error.remedy
     case .deadline: "check that the peer speaks HBONE on this port and is not overloaded"
+    case .peerRevoked: "the peer needs a new certificate; if it should have a good one, check the CRL"
     case .closedByPeer, .closedLocally: nil
     }
   }

@@ -4,9 +4,10 @@ public import Vocabulary
 
 /// Where a server listens.
 public enum HTTPEndpoint: Sendable {
-  case address(SocketAddress)
+  /// `sharesPort` lets several processes of one user listen on the port, such as a proxy and its successor.
+  case address(SocketAddress, sharesPort: Bool = false)
   /// Every address of the machine: IPv6 and IPv4 on one socket, or IPv4 alone where the kernel has no IPv6.
-  case everyAddress(port: UInt16)
+  case everyAddress(port: UInt16, sharesPort: Bool = false)
   /// A unix socket. `mode` is the file's; connections of other users than `users` are closed unread, nil allows all
   /// whom the mode does.
   case unix(path: String, mode: mode_t = 0o600, users: Set<UInt32>? = nil)

@@ -17,17 +17,17 @@ struct Listener: Sendable {
   /// Binds and listens. Throws ``HTTPServerError``.
   init(_ endpoint: HTTPEndpoint) throws(HTTPServerError) {
     switch endpoint {
-    case .address(let address):
-      do throws(SystemError) { socket = try Self.bind(address, address.ip.family) } catch {
+    case .address(let address, let sharesPort):
+      do throws(SystemError) { socket = try Self.bind(address, address.ip.family, sharesPort) } catch {
         throw .cannotListen(endpoint: "\(address)", error)
       }
       (users, isUnix, file) = (nil, false, nil)
-    case .everyAddress(let port):
+    case .everyAddress(let port, let sharesPort):
       do throws(SystemError) {
-        do throws(SystemError) { socket = try Self.bind(SocketAddress(.any(.v6), port), .v6) } catch {
+        do throws(SystemError) { socket = try Self.bind(SocketAddress(.any(.v6), port), .v6, sharesPort) } catch {
           // The kernel has no IPv6, or it is switched off.
           guard error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL else { throw error }
-          socket = try Self.bind(SocketAddress(.any(.v4), port), .v4)
+          socket = try Self.bind(SocketAddress(.any(.v4), port), .v4, sharesPort)
         }
       } catch { throw .cannotListen(endpoint: "port \(port)", error) }
       (users, isUnix, file) = (nil, false, nil)
@@ -87,11 +87,12 @@ struct Listener: Sendable {
     return .process(id: credentials.process, user: credentials.user, group: credentials.group)
   }
 
-  private static func bind(_ address: SocketAddress, _ family: IPAddress.Family) throws(SystemError)
-    -> SharedDescriptor
+  private static func bind(_ address: SocketAddress, _ family: IPAddress.Family, _ sharesPort: Bool)
+    throws(SystemError) -> SharedDescriptor
   {
     let socket = try TCPSocket.make(family)
     try TCPSocket.setReuseAddress(socket.raw)
+    if sharesPort { try TCPSocket.setReusePort(socket.raw) }
     try TCPSocket.bind(socket.raw, family, to: address)
     try TCPSocket.listen(socket.raw, backlog: backlog)
     return SharedDescriptor(socket)

@@ -105,19 +105,8 @@ struct AuthorityMaterial: Sendable {
 
   /// A file's bytes, at most one mebibyte.
   private static func contents(_ path: String) throws(IdentityError) -> [UInt8] {
-    let limit = 1 << 20
     do throws(SystemError) {
-      // Not blocking, so that a named pipe in the file's place cannot hold the caller.
-      let file = try Descriptor.open(path, O_RDONLY | O_NONBLOCK)
-      let raw = file.raw
-      var bytes: [UInt8] = []
-      var buffer = [UInt8](repeating: 0, count: 16 << 10)
-      while bytes.count <= limit {
-        let count = try system("read", path) { read(raw, &buffer, buffer.count) }
-        if count == 0 { return bytes }
-        bytes += buffer.prefix(count)
-      }
-      throw SystemError("read", EFBIG, subject: path)
+      return try WholeFile.read(path, limit: 1 << 20)
     } catch {
       throw .fileUnreadable(path: path, reason: error.reason)
     }

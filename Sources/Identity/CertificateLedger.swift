@@ -32,6 +32,8 @@ struct CertificateLedger: Sendable {
     var patience = Duration.seconds(30)
     /// How long a forgotten identity is kept in case a pod with it comes back (identity.md limit 5).
     var grace = Duration.seconds(60)
+    /// How long a restored certificate waits for the workload that it is of.
+    var restored = Duration.seconds(3600)
     /// The wall clock is looked at this often, so that a step is noticed (identity.md limit 7).
     var wallClockCheck = Duration.seconds(30)
     /// Seconds before which a new certificate is not renewed, however short its life is.
@@ -76,12 +78,15 @@ struct CertificateLedger: Sendable {
   private var entries: [SPIFFEIdentity: Entry] = [:]
   private var waiting: [UInt64: SPIFFEIdentity] = [:]
   private var lastFetch: UInt64 = 0
+  private(set) var fetches = CertificateFetches()
   private let limits: Limits
+  private let tls: TLSSettings
   private let random: @Sendable () -> Double
 
   /// `random` is even in 0..<1.
-  init(limits: Limits = Limits(), random: @escaping @Sendable () -> Double) {
+  init(limits: Limits = Limits(), tls: TLSSettings = TLSSettings(), random: @escaping @Sendable () -> Double) {
     self.limits = limits
+    self.tls = tls
     self.random = random
   }
 
@@ -119,6 +124,34 @@ struct CertificateLedger: Sendable {
     return tick(now)
   }
 
+  /// The authority has something new for everybody: what is held is fetched again now, and failures are tried again.
+  mutating func refresh(now: Now) -> [Action] {
+    for (identity, entry) in entries where entry.removal == nil {
+      if entry.held != nil { entries[identity]?.renewal = now.wall }
+      entries[identity]?.retry = nil
+    }
+    return tick(now)
+  }
+
+  /// A certificate from before this process started. It is held like any other until its renewal, and like a forgotten one
+  /// if nobody asks for it. One that was issued meanwhile is better.
+  mutating func restore(_ certificate: WorkloadCertificate, now: Now) -> [Action] {
+    guard let identity = certificate.identity, entries[identity]?.held == nil,
+      entries[identity] != nil || entries.count < limits.identities,
+      case .success(let credentials) = check(.success(certificate), for: identity, now: now)
+    else { return [] }
+    if entries[identity] == nil {
+      entries[identity] = Entry()
+      entries[identity]?.removal = now.monotonic + limits.restored
+    }
+    return succeed(identity, credentials, now: now) + tick(now)
+  }
+
+  /// Every certificate that is held and valid.
+  func held(_ wall: Timestamp) -> [WorkloadCertificate] {
+    entries.values.compactMap { $0.usable(wall)?.certificate }
+  }
+
   /// A waiter's task was cancelled.
   mutating func cancel(waiter: UInt64, now: Now) -> [Action] {
     guard let identity = waiting.removeValue(forKey: waiter) else { return [] }
@@ -132,8 +165,10 @@ struct CertificateLedger: Sendable {
   ) -> [Action] {
     guard let entry = entries[identity], entry.fetch?.number == number else { return tick(now) }
     entries[identity]?.fetch = nil
-    switch Self.check(answer, for: identity, now: now) {
-    case .success(let credentials): return succeed(identity, credentials, now: now) + tick(now)
+    switch check(answer, for: identity, now: now) {
+    case .success(let credentials):
+      fetches.succeeded += 1
+      return succeed(identity, credentials, now: now) + tick(now)
     case .failure(let error): return fail(identity, error, now: now) + tick(now)
     }
   }
@@ -193,7 +228,8 @@ struct CertificateLedger: Sendable {
         }
       return CertificateStatus(
         identity: identity, state: state, chain: entry.held?.certificate.chain ?? [],
-        roots: entry.held?.certificate.roots ?? [], lastError: entry.lastError)
+        roots: entry.held?.certificate.roots ?? [], notAfter: entry.held?.notAfter, failures: entry.backoff.failures,
+        lastError: entry.lastError)
     }.sorted { $0.identity.description < $1.identity.description }
   }
 
@@ -201,14 +237,14 @@ struct CertificateLedger: Sendable {
 
   private var inFlight: Int { entries.values.count { $0.fetch != nil } }
 
-  private static func check(
+  private func check(
     _ answer: Result<WorkloadCertificate, IdentityError>, for identity: SPIFFEIdentity, now: Now
   ) -> Result<WorkloadCredentials, IdentityError> {
     answer.flatMap { certificate in
       guard certificate.identity == identity else {
         return .failure(.wrongIdentityIssued(identity, issued: certificate.leaf.uris))
       }
-      let credentials = WorkloadCredentials(identity: identity, certificate: certificate)
+      let credentials = WorkloadCredentials(identity: identity, certificate: certificate, tls: tls)
       guard now.wall <= credentials.notAfter else {
         return .failure(.expiredOnArrival(identity, notAfter: credentials.notAfter))
       }
@@ -235,8 +271,15 @@ struct CertificateLedger: Sendable {
 
   /// Waiters go on waiting: the first failure of a pod that has just started is often over in a second.
   private mutating func fail(_ identity: SPIFFEIdentity, _ error: IdentityError, now: Now) -> [Action] {
+    fetches.failed += 1
     guard var entry = entries[identity] else { return [] }
     entry.lastError = error
+    // An authority that says for certain that nobody may be this any more is believed at once.
+    var actions: [Action] = []
+    if error.withdrawsCertificate, entry.held != nil {
+      (entry.held, entry.renewal) = (nil, nil)
+      actions = [.withdraw(identity)]
+    }
     let pause = entry.backoff.fail(random: random())
     var scheduled = now.monotonic + pause.scheduled
     if let held = entry.usable(now.wall) {
@@ -245,7 +288,7 @@ struct CertificateLedger: Sendable {
     }
     entry.retry = (scheduled, now.monotonic + pause.urgent)
     entries[identity] = entry
-    return []
+    return actions
   }
 
   private mutating func remove(_ identity: SPIFFEIdentity) -> [Action] {

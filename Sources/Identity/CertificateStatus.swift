@@ -26,6 +26,19 @@ public struct CertificateStatus: Sendable {
   /// Leaf first; empty where no certificate is held.
   public let chain: [Certificate]
   public let roots: [Certificate]
+  /// The last second at which the whole chain is valid; nil where no certificate is held.
+  public let notAfter: Timestamp?
+  /// Fetches that have failed since the last one that did not.
+  public let failures: Int
   /// Why the last fetch failed, also while an older certificate is still good; nil after a success.
   public let lastError: IdentityError?
+}
+
+/// What the fetches of all certificates have come to since the start.
+public struct CertificateFetches: Equatable, Sendable {
+  public var succeeded: UInt64 = 0
+  /// Refused, failed, or given up after too long.
+  public var failed: UInt64 = 0
+
+  public init() {}
 }

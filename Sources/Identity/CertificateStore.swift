@@ -20,19 +20,22 @@ public final class CertificateStore: Sendable {
   private let clock: any StoreClock
   private let logger: Logger
   private let state: Mutex<State>
+  private let changed = Mutex<(@Sendable () -> Void)?>(nil)
   /// What new connections use, apart from `state`, so that they never wait behind its work.
   private let published = Mutex<[SPIFFEIdentity: WorkloadCredentials]>([:])
 
+  private let answers = Mutex(AnswerCounts())
+
   /// `random` is even in 0..<1 and spreads renewals and retries.
   public init(
-    authority: any CertificateAuthority, clock: any StoreClock = SystemClock(),
+    authority: any CertificateAuthority, tls: TLSSettings = TLSSettings(), clock: any StoreClock = SystemClock(),
     logger: Logger = Logger(label: "identity"),
     random: @escaping @Sendable () -> Double = { Double.random(in: 0..<1) }
   ) {
     self.authority = authority
     self.clock = clock
     self.logger = logger
-    state = Mutex(State(ledger: CertificateLedger(random: random)))
+    state = Mutex(State(ledger: CertificateLedger(tls: tls, random: random)))
   }
 
   deinit {
@@ -41,6 +44,15 @@ public final class CertificateStore: Sendable {
       for fetch in state.fetches.values { fetch.cancel() }
     }
   }
+
+  /// How often the authority gave a certificate, and how often it did not.
+  public struct AnswerCounts: Equatable, Sendable {
+    public internal(set) var issued: UInt64 = 0
+    public internal(set) var failed: UInt64 = 0
+  }
+
+  /// What the authority has answered since the start.
+  public var counts: AnswerCounts { answers.withLock { $0 } }
 
   // MARK: For connections
 
@@ -95,11 +107,36 @@ public final class CertificateStore: Sendable {
     update { state, now in ((), state.ledger.forget(identity, now: now)) }
   }
 
+  /// The authority has news: everything held is fetched again, and what failed is tried again.
+  public func refresh() {
+    update { state, now in ((), state.ledger.refresh(now: now)) }
+  }
+
+  // MARK: For a restart
+
+  /// Takes certificates from before the process started, of which those that have expired are left out. They serve until
+  /// they are renewed; one whose workload does not come within an hour goes.
+  public func restore(_ certificates: [WorkloadCertificate]) {
+    for certificate in certificates { update { state, now in ((), state.ledger.restore(certificate, now: now)) } }
+  }
+
+  /// All certificates that are held and valid, with their keys.
+  public func held() -> [WorkloadCertificate] {
+    let wall = clock.wall
+    return state.withLock { $0.ledger.held(wall) }
+  }
+
+  /// Has `body` called, on any thread, whenever a certificate is issued or goes; what came before is told by ``held()``.
+  public func onChange(_ body: @escaping @Sendable () -> Void) { changed.withLock { $0 = body } }
+
   /// All identities and how they stand, sorted, for the admin interface.
   public func statuses() -> [CertificateStatus] {
     let wall = clock.wall
     return state.withLock { $0.ledger.statuses(wall) }
   }
+
+  /// What fetches have come to since the start.
+  public func fetches() -> CertificateFetches { state.withLock { $0.ledger.fetches } }
 
   // MARK: Carrying out
 
@@ -107,7 +144,7 @@ public final class CertificateStore: Sendable {
   private func update<Value: Sendable>(
     _ event: (inout State, CertificateLedger.Now) -> (Value, [CertificateLedger.Action])
   ) -> Value {
-    let (value, resumptions) = state.withLock { state in
+    let (value, resumptions, hasChanged) = state.withLock { state in
       let now = CertificateLedger.Now(wall: clock.wall, monotonic: clock.monotonic)
       let (value, actions) = event(&state, now)
       var resumptions: [Resumption] = []
@@ -115,8 +152,15 @@ public final class CertificateStore: Sendable {
         if let resumption = perform(action, &state) { resumptions.append(resumption) }
       }
       arm(&state, now)
-      return (value, resumptions)
+      let hasChanged = actions.contains { action in
+        switch action {
+        case .publish, .withdraw: true
+        default: false
+        }
+      }
+      return (value, resumptions, hasChanged)
     }
+    if hasChanged { changed.withLock { $0 }?() }
     for resumption in resumptions { resumption.waiter.resume(returning: resumption.result) }
     return value
   }
@@ -155,10 +199,12 @@ public final class CertificateStore: Sendable {
   ) {
     switch answer {
     case .success(let certificate):
+      answers.withLock { $0.issued += 1 }
       logger.debug(
         "certificate issued",
         metadata: ["identity": "\(identity)", "not_after": "\(certificate.leaf.notAfter)"])
     case .failure(let error):
+      answers.withLock { $0.failed += 1 }
       logger.warning("no certificate", metadata: ["identity": "\(identity)", "error": "\(error)"])
     }
     update { state, now in

@@ -40,6 +40,13 @@ public indirect enum IdentityError: CodedError, Equatable {
   /// The authority did not answer in time.
   case issueTimedOut(SPIFFEIdentity, after: Duration)
 
+  /// The SPIFFE agent could not be reached, or has not answered.
+  case agentUnavailable(SPIFFEIdentity, GRPCStatus)
+  /// The SPIFFE agent answered, and this identity is not among those it gives to this process.
+  case identityNotGiven(SPIFFEIdentity, given: Int)
+  /// The SPIFFE agent's answer for this identity cannot be used.
+  case identityMalformed(SPIFFEIdentity, cause: TLSError)
+
   // Waiting.
 
   /// The deadline passed while the authority had not answered yet.
@@ -70,6 +77,9 @@ public indirect enum IdentityError: CodedError, Equatable {
     case .wrongIdentityIssued: "IDENTITY_WRONG_SAN"
     case .expiredOnArrival: "IDENTITY_EXPIRED_ON_ARRIVAL"
     case .issueTimedOut: "IDENTITY_ISSUE_TIMED_OUT"
+    case .agentUnavailable: "IDENTITY_AGENT_UNAVAILABLE"
+    case .identityNotGiven: "IDENTITY_NOT_GIVEN"
+    case .identityMalformed: "IDENTITY_MALFORMED"
     case .stillWaiting: "IDENTITY_STILL_WAITING"
     case .unavailable: "IDENTITY_UNAVAILABLE"
     case .noLongerNeeded: "IDENTITY_NO_LONGER_NEEDED"
@@ -101,6 +111,12 @@ public indirect enum IdentityError: CodedError, Equatable {
       "the certificate issued for \(identity) expired at \(notAfter), before it arrived"
     case .issueTimedOut(let identity, let patience):
       "the certificate authority has not answered for \(identity) within \(patience.components.seconds) s"
+    case .agentUnavailable(let identity, let status):
+      "the SPIFFE agent gives no certificate for \(identity): \(status.summary)"
+    case .identityNotGiven(let identity, let given):
+      "the SPIFFE agent does not give \(identity) to this process, which has \(given) other identities"
+    case .identityMalformed(let identity, let cause):
+      "the SPIFFE agent's answer for \(identity) cannot be used: \(cause.summary)"
     case .stillWaiting(let identity): "the certificate for \(identity) was not ready in time"
     case .unavailable(let identity, let cause): "no certificate for \(identity) in time: \(cause.summary)"
     case .noLongerNeeded(let identity): "the identity is no longer needed: \(identity)"
@@ -122,6 +138,10 @@ public indirect enum IdentityError: CodedError, Equatable {
     case .fileNotWritten: "check that the directory exists and can be written"
     case .issueFailed, .issueTimedOut, .stillWaiting: "check that the certificate authority is up and reachable"
     case .authorityRefused(_, let status): status.remedy ?? "read what the control plane logs about it"
+    case .agentUnavailable:
+      "check that the agent runs and that SPIFFE_ENDPOINT_SOCKET names its socket; it must have an entry for ztunnel"
+    case .identityNotGiven: "add a registration entry with this SPIFFE id whose selectors match the ztunnel process"
+    case .identityMalformed(_, let cause): cause.remedy
     case .chainEmpty, .answerMalformed: "check that CA_ADDRESS is an Istio certificate authority"
     case .wrongIdentityIssued: "check what the certificate authority allows this node to ask for"
     case .expiredOnArrival: "compare the clocks of this machine and of the certificate authority"
@@ -129,5 +149,10 @@ public indirect enum IdentityError: CodedError, Equatable {
     case .noLongerNeeded, .cancelled: nil
     case .storeFull: "check for clients that open connections in a loop"
     }
+  }
+
+  /// Whether it says for certain that nobody may be this identity any more, so that a certificate in hand goes too.
+  var withdrawsCertificate: Bool {
+    if case .identityNotGiven = self { true } else { false }
   }
 }

@@ -13,7 +13,10 @@ public final class WorkloadCredentials: Sendable {
   private let client = Mutex<TLSContext?>(nil)
   private let server = Mutex<TLSContext?>(nil)
 
-  public init(identity: SPIFFEIdentity, certificate: WorkloadCertificate) {
+  private let tls: TLSSettings
+
+  public init(identity: SPIFFEIdentity, certificate: WorkloadCertificate, tls: TLSSettings = TLSSettings()) {
+    self.tls = tls
     self.identity = identity
     self.certificate = certificate
     notAfter = certificate.chain.map(\.notAfter).reduce(certificate.leaf.notAfter, min)
@@ -23,17 +26,17 @@ public final class WorkloadCredentials: Sendable {
   /// that comes meanwhile waits for it. Throws ``TLSError`` where libssl refuses the certificate.
   public func context(_ role: TLSContext.Role) throws(TLSError) -> TLSContext {
     switch role {
-    case .client: try Self.context(role, in: client, certificate)
-    case .server: try Self.context(role, in: server, certificate)
+    case .client: try context(role, in: client)
+    case .server: try context(role, in: server)
     }
   }
 
-  private static func context(
-    _ role: TLSContext.Role, in slot: borrowing Mutex<TLSContext?>, _ certificate: WorkloadCertificate
+  private func context(
+    _ role: TLSContext.Role, in slot: borrowing Mutex<TLSContext?>
   ) throws(TLSError) -> TLSContext {
     try slot.withLock { context throws(TLSError) in
       if let context { return context }
-      let made = try TLSContext(role: role, certificate: certificate)
+      let made = try TLSContext(role: role, certificate: certificate, settings: tls)
       context = made
       return made
     }

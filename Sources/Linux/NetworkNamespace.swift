@@ -73,9 +73,14 @@ public final class NetworkNamespace: Sendable {
   }
 
   /// Takes over a descriptor and proves that it is a network namespace (zds.md F8). Throws ``NetworkNamespaceError``.
-  public init(adopting descriptor: consuming Descriptor, subject: String = "the descriptor")
+  public convenience init(adopting descriptor: consuming Descriptor, subject: String = "the descriptor")
     throws(NetworkNamespaceError)
   {
+    try self.init(sharing: SharedDescriptor(descriptor), subject: subject)
+  }
+
+  /// The same for a descriptor that has other owners too. Throws ``NetworkNamespaceError``.
+  public init(sharing descriptor: SharedDescriptor, subject: String = "the descriptor") throws(NetworkNamespaceError) {
     let raw = descriptor.raw
     var status = stat()
     do { try system("fstat", subject) { fstat(raw, &status) } } catch { throw .system(error) }
@@ -83,7 +88,7 @@ public final class NetworkNamespace: Sendable {
     // answer it for namespaces too, are older than everything else this project needs.
     guard ambient_is_network_namespace(raw) == 1 else { throw .notANetworkNamespace(subject: subject) }
     identity = NamespaceIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
-    self.descriptor = SharedDescriptor(descriptor)
+    self.descriptor = descriptor
   }
 
   /// Runs `body` with the calling thread inside this namespace and always comes back.

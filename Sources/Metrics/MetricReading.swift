@@ -26,6 +26,12 @@ public struct HistogramReading: Sendable, Equatable {
   public var counts: [UInt64]
   public var sum: Double
 
+  public init(bounds: [Double], counts: [UInt64], sum: Double) {
+    self.bounds = bounds
+    self.counts = counts
+    self.sum = sum
+  }
+
   static func + (left: HistogramReading, right: HistogramReading) -> HistogramReading {
     guard left.bounds == right.bounds else { return left }
     return HistogramReading(

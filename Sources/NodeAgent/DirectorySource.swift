@@ -6,7 +6,7 @@ import Logging
 ///
 /// Inotify says when to look; what is there is always read anew, so a lost event costs at most one ``rescan``.
 /// Belongs to its event loop.
-final class DirectorySource {
+final class DirectorySource: WorkloadSource {
   private let loop: EventLoop
   private let threads: BlockingThreads
   private let logger: Logger
@@ -46,6 +46,9 @@ final class DirectorySource {
     watcher?.cancel()
     timer?.cancel()
   }
+
+  /// Reads the directory now, without waiting for an event.
+  func reread() { scan() }
 
   /// Watches what is at the path now: it may be another directory than at the last scan. Called before a scan, so that
   /// what changes during it is noticed after it.

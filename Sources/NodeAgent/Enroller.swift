@@ -30,6 +30,7 @@ public final class Enroller {
   let announcer: any WorkloadAnnouncing
   let timing: Timing
   let logger: Logger
+  let metrics: AgentMetrics?
   private let redirector: any PodRedirecting
   var probes: (any ProbeExempting)?
   private let opener: NamespaceOpener
@@ -41,8 +42,9 @@ public final class Enroller {
   public init(
     defaults: RedirectionSettings, redirector: any PodRedirecting, announcer: any WorkloadAnnouncing,
     probes: (any ProbeExempting)? = nil, opener: NamespaceOpener, fences: Bool = true, threads: BlockingThreads,
-    timing: Timing = .init(), logger: Logger, on loop: EventLoop
+    timing: Timing = .init(), logger: Logger, metrics: AgentMetrics? = nil, on loop: EventLoop
   ) {
+    self.metrics = metrics
     self.defaults = defaults
     self.redirector = redirector
     self.announcer = announcer
@@ -54,6 +56,9 @@ public final class Enroller {
     self.logger = logger
     self.loop = loop
   }
+
+  /// Told of each change of a workload's state; nil: the workload is neither wanted nor in place any more.
+  public var onChange: ((WorkloadUID, EnrolmentState?) -> Void)?
 
   /// How far each workload is.
   public var states: [WorkloadUID: EnrolmentState] { enrolments.mapValues(\.state) }
@@ -69,6 +74,7 @@ public final class Enroller {
       loop.spawn { [self] in
         await enrolment.run()
         enrolments[enrolment.uid] = nil
+        onChange?(enrolment.uid, nil)
         proofs.publish(nil, of: enrolment.uid)
         progressed()
       }
@@ -90,6 +96,12 @@ public final class Enroller {
     await wait(within: limit) { [self] in enrolments.values.allSatisfy(\.wasTried) }
   }
 
+  /// How far one workload is; nil when it is neither wanted nor in place.
+  public func state(of uid: WorkloadUID) -> EnrolmentState? { enrolments[uid]?.state }
+
+  /// The workload just as it was wanted when it was last brought there completely.
+  func achieved(_ uid: WorkloadUID) -> DesiredWorkload? { enrolments[uid]?.achieved }
+
   /// Takes every workload out of the mesh. Returns when all are, or at the deadline; true when all are.
   public func leaveAll(within limit: Duration) async -> Bool {
     want([])
@@ -98,7 +110,14 @@ public final class Enroller {
   }
 
   private func wait(within limit: Duration, until isDone: () -> Bool) async {
-    let deadline = ContinuousClock.now + limit
+    await wait(until: .now + limit, isDone)
+  }
+
+  /// The workload as it was wanted when it was last tried, however that ended.
+  func attempted(_ uid: WorkloadUID) -> DesiredWorkload? { enrolments[uid]?.attempted }
+
+  /// Returns when `isDone`, which is asked whenever a workload got somewhere, or at the deadline.
+  func wait(until deadline: ContinuousClock.Instant, _ isDone: () -> Bool) async {
     let timer = loop.schedule(at: deadline) { [weak self] in self?.progressed() }
     while !isDone(), ContinuousClock.now < deadline {
       await withCheckedContinuation { waiting.append($0) }
@@ -108,7 +127,13 @@ public final class Enroller {
 
   // MARK: From the enrolments
 
+  func became(_ state: EnrolmentState, _ uid: WorkloadUID) {
+    onChange?(uid, state)
+    progressed()
+  }
+
   func progressed() {
+    metrics?.set(enrolments.values.lazy.map(\.state))
     let continuations = waiting
     waiting = []
     for continuation in continuations { continuation.resume() }
@@ -131,9 +156,11 @@ public final class Enroller {
     }
   }
 
-  func open(_ location: NamespaceLocation) async throws(EnrolmentError) -> NetworkNamespace {
+  func open(
+    _ location: NamespaceLocation, held: NetworkNamespace? = nil
+  ) async throws(EnrolmentError) -> NetworkNamespace {
     let opener = opener
-    do { return try await threads.run { try opener.open(location) } } catch {
+    do { return try await threads.run { try opener.open(location, held: held) } } catch {
       throw error as? EnrolmentError ?? .redirection(.init(error))
     }
   }

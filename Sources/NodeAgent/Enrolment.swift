@@ -32,6 +32,12 @@ final class Enrolment {
   /// The first pass is over, however it ended.
   private(set) var wasTried = false
 
+  /// What was wanted when the last pass ended where it should.
+  private(set) var achieved: DesiredWorkload?
+
+  /// What was wanted in the last pass, however it ended.
+  private(set) var attempted: DesiredWorkload?
+
   /// Nil when the workload is not wanted any more.
   private var desired: DesiredWorkload?
   /// What is, or was last, wanted of it.
@@ -103,7 +109,9 @@ final class Enrolment {
   func run() async {
     while true {
       changed = false
+      let trying = desired
       let delay = await pass()
+      attempted = trying
       wasTried = true
       enroller.progressed()
       if desired == nil, actual == nil { return }
@@ -118,12 +126,16 @@ final class Enrolment {
     do throws(EnrolmentError) {
       guard let desired, desired.inMesh else {
         try await leave()
+        achieved = self.desired
         return nil
       }
       try await enrol(desired)
+      achieved = desired
       retry.reset()
+      enroller.progressed()
       return nil
     } catch {
+      enroller.metrics?.enrolmentErrors(error.code).add()
       note(failure: error)
       if error.isMissingNamespace {
         become(.waitingForNamespace, logging: error)
@@ -150,6 +162,7 @@ final class Enrolment {
     let settings = enroller.defaults.adjusted(by: desired.annotations)
     try await redirect(settings, in: namespace)
     if actual?.announced != desired.info {
+      enroller.metrics?.reconcileEvents(actual?.announced == nil ? "add" : "update").add()
       do { try await enroller.announcer.add(uid, desired.info, in: namespace) } catch { throw .announcement(error) }
       actual?.announced = desired.info
       logger.info("enrolled", metadata: ["namespace": "\(namespace.identity)"])
@@ -163,7 +176,7 @@ final class Enrolment {
   /// Opens the namespace as it is now. When the one in place is gone, or another one has its name, ztunnel learns it.
   private func currentNamespace(_ location: NamespaceLocation) async throws(EnrolmentError) -> NetworkNamespace {
     let found: NetworkNamespace
-    do throws(EnrolmentError) { found = try await enroller.open(location) } catch {
+    do throws(EnrolmentError) { found = try await enroller.open(location, held: actual?.namespace) } catch {
       if error.isMissingNamespace, actual != nil {
         logger.info("the namespace is gone", metadata: ["path": "\(location)"])
         await forgetActual()
@@ -208,6 +221,7 @@ final class Enrolment {
     _ settings: RedirectionSettings, in namespace: NetworkNamespace, against deviations: [RedirectionDeviation]
   ) async throws(EnrolmentError) {
     if actual?.settings == settings {
+      enroller.metrics?.ruleRepairs.add()
       logger.warning(
         "redirection deviated and is repaired",
         metadata: ["deviations": "\(deviations.prefix(10).map(\.description).joined(separator: "; "))"])
@@ -255,6 +269,7 @@ final class Enrolment {
   private func leave() async throws(EnrolmentError) {
     if let namespace = actual?.namespace {
       become(.leaving)
+      enroller.metrics?.reconcileEvents("delete").add()
       note(.leaving)
       // First of all: what is on its way out of the mesh is no longer exempt from anything.
       try await enroller.exempt([], of: uid)
@@ -272,7 +287,7 @@ final class Enrolment {
       logger.info("left the mesh")
     } else if let desired, !isCleared {
       // An earlier run of the agent may have enrolled it. What another workload is enrolled in stays as it is.
-      if let namespace = try? await enroller.open(desired.location), enroller.owner(of: namespace.identity) == nil {
+      if let namespace = try await opened(desired.location), enroller.owner(of: namespace.identity) == nil {
         try await remove(from: namespace)
       }
       await enroller.announcer.delete(uid)
@@ -282,6 +297,13 @@ final class Enrolment {
     isCleared = true
     note(.outside)
     become(.outside)
+  }
+
+  /// A file that is not there has no rules in it; a pod that is not found may have: it is looked for until it is, or
+  /// nobody speaks of it any more.
+  private func opened(_ location: NamespaceLocation) async throws(EnrolmentError) -> NetworkNamespace? {
+    if case .pod = location { return try await enroller.open(location) }
+    return try? await enroller.open(location)
   }
 
   private func remove(from namespace: NetworkNamespace) async throws(EnrolmentError) {
@@ -376,7 +398,9 @@ final class Enrolment {
     } else if next == .announced || next == .outside {
       lastError = nil
     }
+    guard state != next else { return }
     state = next
+    enroller.became(next, uid)
   }
 
   /// The last failure that was logged, until the workload got where it should be.

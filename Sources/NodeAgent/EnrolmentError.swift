@@ -22,6 +22,10 @@ public enum EnrolmentError: CodedError, Equatable {
   /// The node's own namespace must never be captured.
   case hostNamespace(path: String)
   case namespaceClaimed(NamespaceIdentity, by: WorkloadUID)
+  /// The pod's sandbox is not up yet: nothing could prove which namespace is its own.
+  case podWithoutAddress(uid: String)
+  /// No process of the pod is in a namespace that has one of its addresses.
+  case podNotFound(uid: String, addresses: [IPAddress])
   case redirection(Cause)
   case announcement(ZDSError)
   case removal(Cause)
@@ -33,6 +37,8 @@ public enum EnrolmentError: CodedError, Equatable {
     case .namespace(let error): error.code
     case .hostNamespace: "ENROL_HOST_NAMESPACE"
     case .namespaceClaimed: "ENROL_NAMESPACE_CLAIMED"
+    case .podWithoutAddress: "ENROL_POD_WITHOUT_ADDRESS"
+    case .podNotFound: "ENROL_POD_NOT_FOUND"
     case .redirection(let cause): cause.code
     case .announcement(let error): error.code
     case .removal(let cause), .probes(let cause): cause.code
@@ -44,6 +50,10 @@ public enum EnrolmentError: CodedError, Equatable {
     case .namespace(let error): error.summary
     case .hostNamespace(let path): "\(path) is the node's own network namespace"
     case .namespaceClaimed(let identity, let owner): "\(identity) belongs to \(owner) already"
+    case .podWithoutAddress(let uid): "pod \(uid) has no address yet"
+    case .podNotFound(let uid, let addresses):
+      "no process of pod \(uid) is in a network namespace with "
+        + addresses.map(\.description).joined(separator: " or ")
     case .redirection(let cause): "redirection could not be written: \(cause.summary)"
     case .announcement(let error): error.summary
     case .removal(let cause): "redirection could not be removed: \(cause.summary)"
@@ -56,6 +66,8 @@ public enum EnrolmentError: CodedError, Equatable {
     case .namespace(let error): error.remedy
     case .hostNamespace: "give the namespace of the workload, not of the node"
     case .namespaceClaimed: "two workloads cannot share a namespace; take one of them out"
+    case .podWithoutAddress: nil
+    case .podNotFound: "check that the node's /proc is mounted and that the agent has CAP_SYS_PTRACE and CAP_SYS_ADMIN"
     case .redirection(let cause), .removal(let cause), .probes(let cause): cause.remedy
     case .announcement(let error): error.remedy
     }
@@ -64,7 +76,10 @@ public enum EnrolmentError: CodedError, Equatable {
 
 extension EnrolmentError {
   var isMissingNamespace: Bool {
-    if case .namespace(.notFound) = self { true } else { false }
+    switch self {
+    case .namespace(.notFound), .podWithoutAddress, .podNotFound: true
+    default: false
+    }
   }
 
   var isMissingZtunnel: Bool { self == .announcement(.notConnected) }

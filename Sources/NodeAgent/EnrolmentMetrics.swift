@@ -4,7 +4,7 @@ import Metrics
 enum EnrolmentMetrics {
   static func register(_ proofs: EnrolmentProofs, in registry: MetricRegistry) {
     registry.collect(
-      MetricDescription(.gauge, "node_agent_workloads", "Workloads by what is proven about them")
+      MetricDescription(.gauge, "node_agent_workload_proofs", "Workloads by what is proven about them")
     ) { samples in
       let all = proofs.all
       for code in EnrolmentProof.Code.allCases {

@@ -6,12 +6,14 @@ public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
   case path(String)
   /// The namespace a process runs in.
   case process(Int32)
+  /// That of a pod, which is proven by the pod's addresses.
+  case pod(PodPlacement)
 
-  /// The file to open.
-  public var path: String {
+  public var description: String {
     switch self {
     case .path(let path): path
     case .process(let process): "/proc/\(process)/ns/net"
+    case .pod(let placement): placement.description
     }
   }
 
@@ -19,8 +21,7 @@ public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
   var addresses: [IPAddress]? {
     switch self {
     case .path, .process: nil
+    case .pod(let placement): placement.addresses
     }
   }
-
-  public var description: String { path }
 }

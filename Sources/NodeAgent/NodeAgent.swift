@@ -6,9 +6,9 @@ import Redirection
 import Vocabulary
 import ZDS
 
-/// The daemon: files of workloads in, rules and a socket for ztunnel out (enrollment.md §7).
+/// The daemon: workloads in, rules and a socket for ztunnel out (enrollment.md §7).
 ///
-/// Order of a start: the socket is bound, so that a ztunnel may wait; the directory is read completely; every workload
+/// Order of a start: the socket is bound, so that a ztunnel may wait; the source is read completely; every workload
 /// is tried once; only then ztunnels are accepted. So no ztunnel ever gets a snapshot that lacks what it runs.
 ///
 /// At the end the sockets are closed and the rules stay: a workload whose proxy is gone is cut off, not in the clear.
@@ -18,13 +18,20 @@ public final class NodeAgent {
   /// For taking everything out of the mesh at the end, where that was asked for.
   private static let cleanup: Duration = .seconds(20)
 
+  /// The name of what readiness waits for.
+  private static let firstAttemptsTask = "first attempts"
+
   private let configuration: NodeAgentConfiguration
   private let loop: EventLoop
   private let logger = Logger(label: "node-agent")
   private let server: ZDSServer
   private let enroller: Enroller
   private let threads = BlockingThreads(limit: 8)
-  private var source: DirectorySource?
+  private let metrics: AgentMetrics
+  private let readiness = AgentReadiness()
+  private let servers: AgentServers
+  private var source: (any WorkloadSource)?
+  private let cni: CNIService?
   private var signals: SignalSource?
   private let host: NetworkNamespace
   private var probes: HostProbeKeeper?
@@ -35,13 +42,18 @@ public final class NodeAgent {
   private var end: CheckedContinuation<Void, Never>?
   private var signalled = false
 
-  /// Runs until SIGTERM or SIGINT. Block both with ``SignalSource/block(_:)`` before any other thread starts.
+  /// What it takes as events. Block them with ``SignalSource/block(_:)`` before any other thread starts.
+  public static let signals = [SIGTERM, SIGINT, SIGHUP]
+
+  /// Runs until SIGTERM or SIGINT. SIGHUP has it look at everything anew.
   ///
   /// Throws ``ZDSError`` or ``SystemError`` when it cannot start.
   public static func run(_ configuration: NodeAgentConfiguration) throws {
     // Before any thread can be inside another namespace.
-    let opener = NamespaceOpener.ofThisNode()
+    let opener = NamespaceOpener.ofThisNode(proc: configuration.proc)
     SignalSource.ignoreBrokenPipes()
+    // A namespace and a handful of kept sockets for each workload.
+    DescriptorLimit.raise()
     let loop = try EventLoop(name: "node-agent")
     let outcome = Outcome()
     try loop.start()
@@ -69,8 +81,13 @@ public final class NodeAgent {
     host = try configuration.hostNamespace.map { try NetworkNamespace(path: $0) } ?? NetworkNamespace.home
     let probeMode = ProbeModeInForce(configuration.probeMode)
     self.probeMode = probeMode
+    let metrics = AgentMetrics(version: ProductVersion.text)
+    self.metrics = metrics
+    readiness.require(Self.firstAttemptsTask)
+    servers = try AgentServers(configuration, metrics, readiness, logger: logger)
     server = try ZDSServer(path: configuration.socketPath, on: loop) { event in
       logger.log(level: event.level, "\(event)")
+      metrics.count(event)
       switch event {
       case .live: live.enroller?.ztunnelCame()
       // What it listened on is closed.
@@ -80,13 +97,12 @@ public final class NodeAgent {
     }
     enroller = Enroller(
       defaults: configuration.redirection, redirector: Redirector(), announcer: server, opener: opener,
-      fences: configuration.fences, threads: threads, logger: Logger(label: "enrolment"), on: loop)
+      fences: configuration.fences, threads: threads, logger: Logger(label: "enrolment"), metrics: metrics, on: loop)
     live.enroller = enroller
+    cni = configuration.cni.map { [threads] in CNIService($0, threads: threads, on: loop) }
     let proofs = enroller.proofs
-    let registry = MetricRegistry(prefix: "node_agent")
-    registry.addProcessMetrics()
-    EnrolmentMetrics.register(proofs, in: registry)
-    status = StatusEndpoint(path: configuration.statusSocket, registry: registry, on: loop) {
+    EnrolmentMetrics.register(proofs, in: metrics.registry)
+    status = StatusEndpoint(path: configuration.statusSocket, registry: metrics.registry, on: loop) {
       StatusReport(workloads: proofs.all, probes: probeMode.value.rawValue)
     }
   }
@@ -100,25 +116,26 @@ public final class NodeAgent {
     logger.info("listening", metadata: ["path": "\(configuration.socketPath)"])
     if configuration.redirection.dnsCapture {
       logger.info(
-        "DNS of pods is captured", metadata: ["ztunnel": "served with ISTIO_META_DNS_CAPTURE=true, on port 15053"])
+        "DNS of pods is captured",
+        metadata: ["ztunnel": "serves it on port 15053, unless ISTIO_META_DNS_CAPTURE says no"])
     }
-    signals = try SignalSource([SIGTERM, SIGINT], on: loop) { [weak self] number in self?.signalled(by: number) }
-    let directory = WorkloadDirectory(
-      path: configuration.workloads, remembered: RememberedFiles(directory: configuration.stateDirectory))
-    let source = DirectorySource(
-      directory, threads: threads, logger: Logger(label: "workloads"), on: loop
-    ) { [weak self] workloads in self?.want(workloads) }
+    signals = try SignalSource(Self.signals, on: loop) { [weak self] number in self?.signalled(by: number) }
+    let source = makeSource()
     self.source = source
     do { try status.start() } catch { logger.error("`node-agent status` will not work: \(error)") }
     // Before any workload is tried: each puts its addresses into the sets.
     await startProbes()
-    ServiceNotifier.status("reading \(configuration.workloads)")
+    if let admission = source as? any PodAdmission { try cni?.listen(for: admission, on: loop) }
     source.start()
     verifyPeriodically()
     showLife()
 
     if !signalled { await withCheckedContinuation { end = $0 } }
     ServiceNotifier.stopping()
+    readiness.stop()
+    await cni?.leave {
+      await (source as? KubernetesSource)?.daemonSet(namespace: configuration.cni?.entry.agentNamespace)
+    }
     source.stop()
     if configuration.cleanupOnExit {
       let done = await enroller.leaveAll(within: Self.cleanup)
@@ -131,7 +148,26 @@ public final class NodeAgent {
     }
     server.stop()
     await status.stop()
+    await servers.end()
     logger.info("stopped")
+  }
+
+  private func makeSource() -> any WorkloadSource {
+    switch configuration.source {
+    case .directory(let path):
+      ServiceNotifier.status("reading \(path)")
+      let directory = WorkloadDirectory(
+        path: path, remembered: RememberedFiles(directory: configuration.stateDirectory))
+      return DirectorySource(
+        directory, threads: threads, logger: Logger(label: "workloads"), on: loop
+      ) { [weak self] workloads in self?.want(workloads) }
+    case .kubernetes(let settings):
+      ServiceNotifier.status("reading the cluster at \(settings.access.server)")
+      return KubernetesSource(
+        settings, enroller: enroller, stateDirectory: configuration.stateDirectory,
+        logger: Logger(label: "kubernetes"), on: loop
+      ) { [weak self] workloads in self?.want(workloads) }
+    }
   }
 
   private func want(_ workloads: [DesiredWorkload]) {
@@ -144,6 +180,8 @@ public final class NodeAgent {
       await probes?.prune(keeping: Set(workloads.filter(\.inMesh).map(\.uid.text)))
       do {
         try server.startAccepting()
+        cni?.install()
+        readiness.done(Self.firstAttemptsTask)
         ServiceNotifier.ready()
         logger.info("accepting ztunnels")
       } catch {
@@ -212,12 +250,26 @@ public final class NodeAgent {
   /// For a service manager with a watchdog: this thread still makes progress.
   private func showLife() {
     ServiceNotifier.alive()
-    _ = loop.schedule(after: .seconds(5)) { [weak self] in self?.showLife() }
+    let interval = min(.seconds(5), (ServiceNotifier.watchdogInterval ?? .seconds(15)) / 3)
+    _ = loop.schedule(after: interval) { [weak self] in self?.showLife() }
   }
 
   private func signalled(by number: CInt) {
+    if number == SIGHUP {
+      logger.info(
+        "looking at everything anew",
+        metadata: [
+          "signal": "\(number)", "source": "\(configuration.source)", "rules": "compared, repaired if need be",
+        ])
+      source?.reread()
+      enroller.verifyAll()
+      return
+    }
     // Asked twice: whoever asks does not want to wait for a clean-up.
-    if signalled { exit(1) }
+    if signalled {
+      logger.warning("asked again to end: what is left of the clean-up is abandoned", metadata: ["signal": "\(number)"])
+      exit(1)
+    }
     signalled = true
     logger.info("stopping", metadata: ["signal": "\(number)"])
     end?.resume()
@@ -229,9 +281,9 @@ extension ZDSServerEvent {
   var level: Logger.Level {
     switch self {
     case .connected, .hello: .debug
-    case .live: .info
+    case .live, .told: .info
     case .closed(_, .closedByPeer), .closed(_, .stopped): .info
-    case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .closed: .warning
+    case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .socketRefused, .closed: .warning
     }
   }
 }

@@ -56,6 +56,8 @@ public struct RememberedFiles: Sendable {
     for gone in Set(self.names()).subtracting(names) { unlink("\(directory)/\(gone)") }
   }
 
+  func remove(_ name: String) { unlink("\(directory)/\(name)") }
+
   private func makeDirectories() {
     var made = ""
     for component in directory.split(separator: "/") {

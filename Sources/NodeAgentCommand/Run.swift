@@ -1,8 +1,5 @@
 import ArgumentParser
-import Glibc
-import Linux
 import NodeAgent
-import Telemetry
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -23,7 +20,7 @@ struct Run: ParsableCommand {
           istio.io/reroute-virtual-interfaces: "tap0, tap1"
 
       Further environment variables:
-        AMBIENT_DNS_CAPTURE         capture DNS too; ztunnel serves it with ISTIO_META_DNS_CAPTURE=true (default false)
+        AMBIENT_DNS_CAPTURE         capture DNS too; ztunnel serves it unless ISTIO_META_DNS_CAPTURE says no (default false)
         AMBIENT_IPV6                write IPv6 rules (default true)
         AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again (default 30s)
         AMBIENT_FENCE               cut off a workload whose capture cannot be proven (default true)
@@ -33,9 +30,15 @@ struct Run: ParsableCommand {
         AMBIENT_STATUS_SOCKET       where `node-agent status` asks (default \(NodeAgentConfiguration.defaultStatusSocket))
         HOST_PROBE_SNAT_IP, HOST_PROBE_SNAT_IPV6
                                     addresses of health probes, which are never captured
-        AMBIENT_STATE_DIRECTORY     remembers files across restarts, not reboots (default /run/ambient/node-agent)
+        AMBIENT_STATE_DIRECTORY     remembers files across restarts, not reboots (default /run/ambient/node-agent, with \
+      Kubernetes CNI_AGENT_RUN_DIR/ambient)
+        NODE_NAME                   with Kubernetes, the name of this node; its pods are enrolled
+        AMBIENT_ENABLEMENT_SELECTOR, EXCLUDE_NAMESPACES
+                                    which pods belong to the mesh (default: by the label istio.io/dataplane-mode)
+        MONITORING_PORT             metrics; 0 for none (default 15014)
+        AMBIENT_HEALTH_PORT         /readyz and /healthz; 0 for none (default 8000)
         LOG_LEVEL                   such as info, or info,enrolment=debug (default info)
-        LOG_FORMAT                  json or plain (default plain)
+        LOG_FORMAT                  json, journal or plain (default plain, or journal where standard error is one)
 
       On SIGTERM the sockets are closed. Rules stay in force, so that no traffic of an enrolled workload leaves in \
       plaintext, unless --cleanup-on-exit is given.
@@ -56,27 +59,24 @@ struct Run: ParsableCommand {
   @Flag(help: "Take every workload out of the mesh at exit, rules included.")
   var cleanupOnExit = false
 
+  @Option(
+    help: ArgumentHelp(
+      "directory or kubernetes; also WORKLOAD_SOURCE. (default: kubernetes in a pod, and with AMBIENT_ENABLED=true)",
+      valueName: "source"))
+  var source: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "How to reach the API server; also KUBECONFIG. (default: the pod's service account)", valueName: "file"))
+  var kubeconfig: String?
+
   func run() throws {
-    // Before any thread is made: all inherit it.
-    SignalSource.block([SIGTERM, SIGINT])
-    let environment = Environment.read()
     var flags = NodeAgentConfiguration.Flags()
     flags.socketPath = ztunnelUdsAddress
     flags.workloads = workloads
+    flags.source = source
+    flags.kubeconfig = kubeconfig
     flags.cleanupOnExit = cleanupOnExit
-    let configuration: NodeAgentConfiguration
-    let filter: LogFilter
-    do {
-      configuration = try NodeAgentConfiguration(flags: flags, environment: environment)
-      filter = try LogFilter(environmentValue: environment["LOG_LEVEL"])
-    } catch { throw ValidationError("\(error)") }
-    let format = LogFormat(environmentValue: environment["LOG_FORMAT"])
-    let writer = try LogWriter.standardOutput(format: format)
-    let pipeline = bootstrapLogging(format: format, filter: filter, writer: writer)
-    defer { writer.flush() }
-    do { try NodeAgent.run(configuration) } catch {
-      pipeline.logger(for: "node-agent").critical("cannot start: \(error)")
-      throw ExitCode.failure
-    }
+    try Daemon.run(flags, environment: Environment.read())
   }
 }

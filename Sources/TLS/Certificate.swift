@@ -78,6 +78,33 @@ public final class Certificate: Sendable {
     try self.init(adopting: parsed, subject: subject)
   }
 
+  /// Parses certificates in DER one behind the other, as SPIFFE has them; at least one, at most ``PEMBlock/maximumBlocks``.
+  /// `subject` names the source in errors. Throws `certificateMalformed`.
+  public static func parse(concatenatedDER bytes: [UInt8], subject: String) throws(TLSError) -> [Certificate] {
+    guard bytes.count <= PEMBlock.maximumText else {
+      throw .certificateMalformed(subject, reason: "longer than \(PEMBlock.maximumText) bytes")
+    }
+    var certificates: [Certificate] = []
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let length = rest.withUnsafeBufferPointer { bytes -> Int in
+        var cursor = bytes.baseAddress
+        var (tag, kind, size) = (CInt(0), CInt(0), 0)
+        let form = ASN1_get_object(&cursor, &size, &tag, &kind, bytes.count)
+        guard form & 0x80 == 0, let cursor, let base = bytes.baseAddress, size >= 0 else { return 0 }
+        return cursor - base + size
+      }
+      ERR_clear_error()
+      guard (1...rest.count).contains(length), certificates.count < PEMBlock.maximumBlocks else {
+        throw .certificateMalformed(subject, reason: "it is no row of DER certificates")
+      }
+      certificates.append(try Certificate(der: Array(rest.prefix(length)), subject: subject))
+      rest = rest.dropFirst(length)
+    }
+    guard !certificates.isEmpty else { throw .certificateMalformed(subject, reason: "it holds no certificate") }
+    return certificates
+  }
+
   /// Parses the certificates of a PEM text in order; at least one. `subject` names the source in errors.
   ///
   /// Throws `certificateMalformed` where there is none, where one does not parse, and where a block is something else
@@ -110,6 +137,15 @@ public final class Certificate: Sendable {
     return String(decoding: sink.contents(), as: UTF8.self)
   }
 
+  /// The certificate in DER. Throws `contextFailed` where libcrypto has no memory.
+  public func der() throws(TLSError) -> [UInt8] {
+    let sink = try MemoryBIO()
+    guard i2d_X509_bio(sink.raw, x509) == 1 else {
+      throw .contextFailed(step: "write a certificate", reason: OpenSSLErrors.takeReason())
+    }
+    return sink.contents()
+  }
+
   /// Whether `key` is the private half of the certificate's key.
   public func matches(_ key: PrivateKey) -> Bool {
     defer { ERR_clear_error() }
@@ -140,7 +176,7 @@ public final class Certificate: Sendable {
     }
   }
 
-  private static func decimal(_ serial: UnsafePointer<ASN1_INTEGER>?) -> String? {
+  static func decimal(_ serial: UnsafePointer<ASN1_INTEGER>?) -> String? {
     // RFC 5280 §4.1.2.2 ends serial numbers at 20 bytes; the conversion to decimal is quadratic, so the end counts.
     guard let serial, serial.pointee.length <= 32, let number = ASN1_INTEGER_to_BN(serial, nil) else { return nil }
     defer { BN_free(number) }

@@ -6,18 +6,30 @@ struct ContextSetup {
 
   /// In order of preference, and nothing else (hbone.md §2.1).
   static let suites = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
-  /// The key exchange groups in order (hbone.md §2.1). The hybrid exists from OpenSSL 3.5 on.
-  static let groups = ["X25519:P-256:P-384:X25519MLKEM768", "X25519:P-256:P-384"]
   /// Certificates between a leaf and its root.
   static let maximumDepth: CInt = 8
   /// Bytes of a peer's certificate message.
   static let maximumCertificateMessage = 64 << 10
 
-  func speakTLS13() throws(TLSError) {
-    try require(ambient_ctx_require_tls13(context) == 1, "ask for TLS 1.3")
+  func speak(_ profile: TLSProfile) throws(TLSError) {
+    let allowsTLS12 = profile.allowsTLS12 && profile.keyExchange != .hybrid
+    try require(ambient_ctx_set_versions(context, allowsTLS12 ? 1 : 0) == 1, "choose the versions of TLS")
     try require(SSL_CTX_set_ciphersuites(context, Self.suites) == 1, "set the cipher suites")
-    try require(Self.groups.contains { ambient_ctx_set_groups(context, $0) == 1 }, "set the key exchange groups")
+    try require(profile.groups.contains { ambient_ctx_set_groups(context, $0) == 1 }, "set the key exchange groups")
     ambient_ctx_set_engine_modes(context)
+  }
+
+  /// Shows this certificate to peers. `subject` names it in errors.
+  func present(
+    _ leaf: Certificate, _ intermediates: ArraySlice<Certificate>, _ key: PrivateKey, subject: String
+  ) throws(TLSError) {
+    try require(SSL_CTX_use_certificate(context, leaf.x509) == 1, "use the certificate")
+    for intermediate in intermediates {
+      try require(ambient_ctx_add_chain_certificate(context, intermediate.x509) == 1, "use an intermediate certificate")
+    }
+    // libssl compares the key with the certificate here already, so that a mismatch must be told from other failures.
+    guard leaf.matches(key) else { throw .keyMismatch(subject) }
+    try require(SSL_CTX_use_PrivateKey(context, key.key) == 1, "use the private key")
   }
 
   /// Demands a chain to one of `roots` of every peer, and whatever its `SSL` demands besides.

@@ -17,7 +17,9 @@ struct PEMBlock: Equatable {
   /// All blocks of a text, in order; what stands outside of them is skipped, as RFC 7468 §2 has it.
   ///
   /// Throws `certificateMalformed` for a text past its caps and for a block that does not end or decode.
-  static func parse(_ text: [UInt8], subject: String) throws(TLSError) -> [PEMBlock] {
+  static func parse(
+    _ text: [UInt8], subject: String, maximumText: Int = maximumText, maximumBlock: Int = maximumBlock
+  ) throws(TLSError) -> [PEMBlock] {
     guard text.count <= maximumText else {
       throw .certificateMalformed(subject, reason: "longer than \(maximumText) bytes")
     }

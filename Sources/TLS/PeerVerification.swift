@@ -9,20 +9,33 @@ final class PeerVerification {
   enum Demand {
     /// As a client: some SPIFFE id of the server is one of these (hbone.md §2.3). An empty list refuses everybody.
     case oneOf([SPIFFEIdentity])
-    /// As a server: the client is of this trust domain.
-    case trustDomain(String)
+    /// As a server: the client is of one of these trust domains, of which the first is our own.
+    case trustDomains([String])
     /// As a client of a server outside the mesh: its certificate is for one of these names.
     case serverName([ServerName])
   }
 
   let demand: Demand
+  /// Roots by trust domain: a root of one must not vouch for another's identities. Empty where one bundle is for all.
+  private let bundles: [String: [Certificate]]
+  private let revocations: RevocationState?
+  /// What the peer was trusted by, where a later revocation list may matter.
+  private var chain: VerifiedChain?
   /// The peer's first SPIFFE id, once it was verified.
   private(set) var identity: SPIFFEIdentity?
   /// Why the peer was refused.
   private(set) var failure: TLSError?
 
-  init(_ demand: Demand) {
+  init(_ demand: Demand, bundles: [String: [Certificate]] = [:], revocations: RevocationState? = nil) {
     self.demand = demand
+    self.bundles = bundles
+    self.revocations = revocations
+  }
+
+  /// Whether the list in force says that the peer, trusted when it connected, is revoked now.
+  var isRevoked: Bool {
+    guard let chain, let revocations else { return false }
+    return revocations.revoked(in: chain) != nil
   }
 
   // MARK: The decision
@@ -38,9 +51,9 @@ final class PeerVerification {
       guard identities.contains(where: expected.contains) else {
         throw .peerWrongIdentity(expected: expected, presented: uris)
       }
-    case .trustDomain(let domain):
-      guard identities.first?.trustDomain == domain else {
-        throw .peerWrongTrustDomain(expected: domain, presented: uris)
+    case .trustDomains(let domains):
+      guard let domain = identities.first?.trustDomain, domains.contains(domain) else {
+        throw .peerWrongTrustDomain(expected: domains.first ?? "", presented: uris)
       }
     // Names of servers are compared by libcrypto, in the certificate itself; nobody goes by such a server's identity.
     case .serverName: return nil
@@ -115,13 +128,41 @@ final class PeerVerification {
     }
     do throws(TLSError) {
       identity = try Self.identity(presenting: uris, demand: demand)
-      return true
     } catch {
       failure = error
       // Of libssl's codes for a wrong name, which all end as the alert bad_certificate.
       X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH)
       return false
     }
+    return bundles.isEmpty && revocations == nil || verifyChain(store, leaf, uris)
+  }
+
+  /// Whether the chain is of the peer's own trust domain, and nobody in it is revoked.
+  private func verifyChain(_ store: OpaquePointer, _ leaf: OpaquePointer, _ uris: [String]) -> Bool {
+    guard let chain = VerifiedChain(of: store) else {
+      failure = .peerMalformed("the chain is lost")
+      X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED)
+      return false
+    }
+    // All its identities, not only the one that is gone by: a domain's root vouches for nobody else's.
+    let domains = bundles.isEmpty ? [] : uris.compactMap { SPIFFEIdentity(uri: $0)?.trustDomain }
+    if let domain = domains.first(where: { !chain.isAnchored(in: bundles[$0] ?? []) }) {
+      failure = .peerUntrusted(Self.name(of: leaf), reason: "its root is not one of trust domain \(domain)")
+      X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_UNTRUSTED)
+      return false
+    }
+    if let revocations, let revoked = revocations.revoked(in: chain) {
+      failure = .peerRevoked(revoked.subject, serialNumber: revoked.serialNumber)
+      revocations.countRejection(reporter)
+      X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REVOKED)
+      return false
+    }
+    if revocations != nil { self.chain = chain }
+    return true
+  }
+
+  private var reporter: RevocationState.Reporter {
+    if case .trustDomains = demand { .destination } else { .source }
   }
 
   /// What libcrypto's verification found, in our words.
@@ -143,7 +184,7 @@ final class PeerVerification {
   }
 
   /// A certificate's first URI, else its subject: what an operator can look for.
-  private static func name(of certificate: OpaquePointer?) -> String {
+  static func name(of certificate: OpaquePointer?) -> String {
     guard let certificate else { return "the peer" }
     if let uri = (try? SubjectAlternativeNames.uris(of: certificate))?.first { return uri }
     let subject = Certificate.line(X509_get_subject_name(certificate))

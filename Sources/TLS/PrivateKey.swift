@@ -45,12 +45,45 @@ public final class PrivateKey: Sendable {
     try self.init(pem: Array(pem.utf8), subject: subject)
   }
 
-  /// The key as unencrypted PKCS#8 PEM, for a certificate authority's own key. Workload keys stay in memory.
+  /// Parses an unencrypted PKCS#8 key of kind RSA or EC in DER. `subject` names the source in errors. Throws
+  /// `keyMalformed`.
+  public convenience init(der: [UInt8], subject: String = "private key") throws(TLSError) {
+    guard der.count <= PEMBlock.maximumBlock else {
+      throw .keyMalformed(subject, reason: "longer than \(PEMBlock.maximumBlock) bytes")
+    }
+    ERR_clear_error()
+    let parsed = der.withUnsafeBufferPointer { bytes -> OpaquePointer? in
+      var cursor = bytes.baseAddress
+      guard let information = d2i_PKCS8_PRIV_KEY_INFO(nil, &cursor, bytes.count) else { return nil }
+      defer { PKCS8_PRIV_KEY_INFO_free(information) }
+      guard let cursor, let base = bytes.baseAddress, cursor - base == bytes.count else { return nil }
+      return EVP_PKCS82PKEY(information)
+    }
+    guard let parsed else { throw .keyMalformed(subject, reason: OpenSSLErrors.takeReason()) }
+    guard [EVP_PKEY_RSA, EVP_PKEY_EC].contains(EVP_PKEY_get_base_id(parsed)) else {
+      EVP_PKEY_free(parsed)
+      throw .keyMalformed(subject, reason: "it is neither RSA nor EC")
+    }
+    ERR_clear_error()
+    self.init(adopting: parsed)
+  }
+
+  /// The key as unencrypted PKCS#8 PEM, for a certificate authority's own key. Workload keys leave memory in sealed
+  /// snapshots only.
   package func pem() throws(TLSError) -> String {
     let sink = try MemoryBIO()
     guard PEM_write_bio_PKCS8PrivateKey(sink.raw, key, nil, nil, 0, nil, nil) == 1 else {
       throw .keyMalformed("private key", reason: OpenSSLErrors.takeReason())
     }
     return String(decoding: sink.contents(), as: UTF8.self)
+  }
+
+  /// The key as unencrypted PKCS#8 in DER: for a sealed snapshot, and nothing else.
+  package func der() throws(TLSError) -> [UInt8] {
+    let sink = try MemoryBIO()
+    guard i2d_PKCS8PrivateKey_bio(sink.raw, key, nil, nil, 0, nil, nil) == 1 else {
+      throw .keyMalformed("private key", reason: OpenSSLErrors.takeReason())
+    }
+    return sink.contents()
   }
 }

@@ -1,8 +1,8 @@
 import COpenSSL
 import Vocabulary
 
-/// TLS toward servers outside the mesh, the control plane above all: no certificate of our own, the server known by
-/// its DNS name or address (xds.md §1).
+/// TLS toward servers outside the mesh, the control plane above all: the server known by its DNS name or address
+/// (xds.md §1), and a certificate of our own only for servers that know their clients by one.
 ///
 /// Built for one set of roots; a new set is a new context. Safe to share between threads. Connections outlive it.
 public final class ServerTrustContext: Sendable {
@@ -13,11 +13,26 @@ public final class ServerTrustContext: Sendable {
     case system
   }
 
+  /// What this side shows a server that asks for a certificate.
+  public struct ClientCertificate: Sendable {
+    /// The leaf first, then intermediates.
+    public var chain: [Certificate]
+    public var privateKey: PrivateKey
+
+    public init(chain: [Certificate], privateKey: PrivateKey) {
+      self.chain = chain
+      self.privateKey = privateKey
+    }
+  }
+
   // An SSL_CTX is shared between threads by design once nobody configures it any more.
   nonisolated(unsafe) private let context: OpaquePointer
 
-  /// TLS 1.3, ALPN `h2`. Throws `contextFailed`; an empty list of roots trusts nobody.
-  public init(roots: Roots) throws(TLSError) {
+  /// TLS as `profile` has it, ALPN `h2`. Throws `contextFailed`, and `keyMismatch` where the client's key is not its
+  /// certificate's; an empty list of roots trusts nobody.
+  public init(
+    roots: Roots, client: ClientCertificate? = nil, profile: TLSProfile = .standard
+  ) throws(TLSError) {
     ERR_clear_error()
     guard let context = SSL_CTX_new(TLS_client_method()) else {
       throw .contextFailed(step: "make a context", reason: OpenSSLErrors.takeReason())
@@ -25,10 +40,13 @@ public final class ServerTrustContext: Sendable {
     self.context = context
     // From here on every property is set, so that a throw frees the context in `deinit`.
     let setup = ContextSetup(context: context)
-    try setup.speakTLS13()
+    try setup.speak(profile)
     switch roots {
     case .certificates(let certificates): try setup.trust(certificates)
     case .system: try setup.trustSystem()
+    }
+    if let client, let leaf = client.chain.first {
+      try setup.present(leaf, client.chain.dropFirst(), client.privateKey, subject: leaf.subject)
     }
     try setup.offerHTTP2()
     ERR_clear_error()

@@ -15,12 +15,17 @@ public final class TLSContext: Sendable {
   /// The workload's own identity.
   public let identity: SPIFFEIdentity
 
+  /// Roots by trust domain where there is more than one; empty where one bundle vouches for all.
+  private let bundles: [String: [Certificate]]
+  private let revocations: RevocationState?
   // An SSL_CTX is shared between threads by design once nobody configures it any more.
   nonisolated(unsafe) private let context: OpaquePointer
 
   /// Throws ``TLSError``: `ownIdentityMissing` where the leaf carries no SPIFFE id, since then no client could be
   /// checked for its trust domain; `contextFailed` and `keyMismatch` where libssl refuses the material.
-  public init(role: Role, certificate: WorkloadCertificate) throws(TLSError) {
+  public init(
+    role: Role, certificate: WorkloadCertificate, settings: TLSSettings = TLSSettings()
+  ) throws(TLSError) {
     guard let identity = certificate.identity else { throw .ownIdentityMissing(certificate.leaf.subject) }
     ERR_clear_error()
     guard let context = SSL_CTX_new(role == .client ? TLS_client_method() : TLS_server_method()) else {
@@ -29,15 +34,21 @@ public final class TLSContext: Sendable {
     self.role = role
     self.identity = identity
     self.context = context
+    bundles =
+      certificate.federatedRoots.isEmpty
+      ? [:] : certificate.federatedRoots.merging([identity.trustDomain: certificate.roots]) { $1 }
+    revocations = settings.revocations
     // From here on every property is set, so that a throw frees the context in `deinit`.
     let setup = ContextSetup(context: context)
-    try setup.speakTLS13()
-    try present(certificate, setup)
-    try setup.trust(certificate.roots)
+    try setup.speak(settings.profile)
+    try setup.present(
+      certificate.leaf, certificate.intermediates[...], certificate.privateKey, subject: identity.description)
+    let roots = certificate.roots + certificate.federatedRoots.values.joined()
+    try setup.trust(roots)
     switch role {
     case .client: try setup.offerHTTP2()
     case .server:
-      try setup.name(certificate.roots)
+      try setup.name(roots)
       SSL_CTX_set_alpn_select_cb(context, selectHTTP2, nil)
     }
     ERR_clear_error()
@@ -49,14 +60,15 @@ public final class TLSContext: Sendable {
   /// drives it from one thread at a time.
   ///
   /// A client demands that some SPIFFE id of the server equals one of `expected`; an empty list refuses every server. A
-  /// server ignores `expected` and demands a client certificate of its own trust domain. Both demand a chain to the
+  /// server ignores `expected` and demands a client certificate of its own trust domain, or of a federated one. Both demand a chain to the
   /// roots of the context's certificate. Throws `contextFailed` where libssl has no memory.
   public func makeSSL(expecting expected: [SPIFFEIdentity] = []) throws(TLSError) -> OpaquePointer {
     guard let ssl = SSL_new(context) else {
       throw .contextFailed(step: "make a connection", reason: OpenSSLErrors.takeReason())
     }
-    let demand: PeerVerification.Demand = role == .client ? .oneOf(expected) : .trustDomain(identity.trustDomain)
-    guard PeerVerification(demand).attach(to: ssl) else {
+    let demand: PeerVerification.Demand =
+      role == .client ? .oneOf(expected) : .trustDomains([identity.trustDomain] + bundles.keys)
+    guard PeerVerification(demand, bundles: bundles, revocations: revocations).attach(to: ssl) else {
       SSL_free(ssl)
       throw .contextFailed(step: "make a connection", reason: OpenSSLErrors.takeReason())
     }
@@ -65,19 +77,6 @@ public final class TLSContext: Sendable {
     case .server: SSL_set_accept_state(ssl)
     }
     return ssl
-  }
-
-  private func present(_ certificate: WorkloadCertificate, _ setup: ContextSetup) throws(TLSError) {
-    try setup.require(SSL_CTX_use_certificate(context, certificate.leaf.x509) == 1, "use the certificate")
-    for intermediate in certificate.intermediates {
-      try setup.require(
-        ambient_ctx_add_chain_certificate(context, intermediate.x509) == 1, "use an intermediate certificate")
-    }
-    try setup.require(SSL_CTX_use_PrivateKey(context, certificate.privateKey.key) == 1, "use the private key")
-    guard SSL_CTX_check_private_key(context) == 1 else {
-      ERR_clear_error()
-      throw .keyMismatch(identity.description)
-    }
   }
 }
 

@@ -18,6 +18,14 @@ public enum TLSError: CodedError, Equatable {
   /// A certificate could not be signed.
   case signingFailed(String, reason: String)
 
+  /// A file that should hold revocation lists does not.
+  case revocationListMalformed(String, reason: String)
+  /// Post-quantum key exchange is demanded, and this OpenSSL has none.
+  case hybridUnavailable(version: String)
+
+  /// A snapshot could not be sealed.
+  case sealingFailed(reason: String)
+
   // The peer's certificate.
 
   /// The chain does not lead to a root of our trust bundle, or a signature in it is wrong.
@@ -26,6 +34,8 @@ public enum TLSError: CodedError, Equatable {
   case peerExpired(String, notAfter: Timestamp?)
   /// A certificate of the chain is before its start.
   case peerNotYetValid(String, notBefore: Timestamp?)
+  /// A certificate of the chain is on its issuer's revocation list.
+  case peerRevoked(String, serialNumber: String)
   /// The certificate is not for this use (extended key usage).
   case peerWrongUsage(String)
   /// The certificate holds names that no honest authority writes.
@@ -43,7 +53,7 @@ public enum TLSError: CodedError, Equatable {
 
   /// What arrived is not TLS.
   case notTLS(reason: String)
-  /// No protocol version in common; we speak TLS 1.3 only.
+  /// No protocol version in common; we speak TLS 1.3, and 1.2 where configured.
   case version(reason: String)
   /// The client offers application protocols, and `h2` is not among them.
   case noCommonProtocol
@@ -62,6 +72,10 @@ public enum TLSError: CodedError, Equatable {
     case .keyMismatch: "TLS_KEY_MISMATCH"
     case .ownIdentityMissing: "TLS_OWN_IDENTITY_MISSING"
     case .signingFailed: "TLS_SIGNING_FAILED"
+    case .revocationListMalformed: "CRL_MALFORMED"
+    case .hybridUnavailable: "TLS_PQC_UNAVAILABLE"
+    case .sealingFailed: "SEALING_FAILED"
+    case .peerRevoked: "TLS_PEER_REVOKED"
     case .peerUntrusted: "TLS_PEER_UNTRUSTED"
     case .peerExpired: "TLS_PEER_EXPIRED"
     case .peerNotYetValid: "TLS_PEER_NOT_YET_VALID"
@@ -91,6 +105,12 @@ public enum TLSError: CodedError, Equatable {
     case .signingFailed(let subject, let reason): "a certificate for \(subject) could not be signed: \(reason)"
     case .peerUntrusted(let peer, let reason):
       "tls handshake error: the certificate of \(peer) is not trusted: \(reason)"
+    case .revocationListMalformed(let subject, let reason): "\(subject): not a revocation list: \(reason)"
+    case .hybridUnavailable(let version):
+      "key exchange with X25519MLKEM768 is demanded, and \(version) does not have it"
+    case .sealingFailed(let reason): "sealing is not possible: \(reason)"
+    case .peerRevoked(let peer, let serialNumber):
+      "tls handshake error: the certificate of \(peer) with serial number \(serialNumber) is revoked by CRL"
     case .peerExpired(let peer, let notAfter):
       "tls handshake error: the certificate of \(peer) has expired\(notAfter.map { " at \($0)" } ?? "")"
     case .peerNotYetValid(let peer, let notBefore):
@@ -126,14 +146,18 @@ public enum TLSError: CodedError, Equatable {
     case .signingFailed: "check the key and the certificate of the certificate authority"
     case .peerUntrusted: "compare the trust bundles of both ends: both need the root that signed the peer"
     case .peerExpired, .peerNotYetValid: "compare the clocks of both machines, then check the peer's rotation"
+    case .revocationListMalformed: "check that it holds CRLs in PEM, or one in DER"
+    case .hybridUnavailable: "run with OpenSSL 3.5 or newer, or unset COMPLIANCE_POLICY"
+    case .sealingFailed: "check the key file: it needs 32 random bytes or more"
+    case .peerRevoked: "the peer needs a new certificate; if it should have a good one, check the CRL"
     case .peerWrongUsage: "the peer's certificate needs serverAuth and clientAuth"
     case .peerMalformed: "check which authority signed the peer's certificate"
     case .peerNoCertificate: "the client must speak mutual TLS; a mesh client always does"
     case .peerWrongIdentity: "check whether the address still belongs to the workload that was dialled"
     case .peerWrongServerName: "check the address, or name the certificate's own name as the alternative"
-    case .peerWrongTrustDomain: "both ends must be of one trust domain"
+    case .peerWrongTrustDomain: "both ends must be of one trust domain, or of federated ones"
     case .notTLS: "the port speaks HBONE only; check what connects to it"
-    case .version: "the peer must speak TLS 1.3"
+    case .version: "the peer must speak TLS 1.3; TLS12_ENABLED=true allows 1.2 too"
     case .noCommonProtocol: "the client must offer h2"
     case .alertReceived: "read the peer's log for its reason"
     case .closed, .protocolViolation: nil

@@ -16,6 +16,11 @@ public enum TLSPeer {
     return try? Certificate(adopting: leaf, subject: "peer")
   }
 
+  /// Whether the verified peer's certificate, or one above it, is on the revocation list in force now.
+  public static func isRevoked(_ ssl: OpaquePointer) -> Bool {
+    SSL_is_init_finished(ssl) == 1 && PeerVerification.of(ssl)?.isRevoked == true
+  }
+
   /// Whether the two ends agreed on `h2`; false also where the peer has no ALPN, which is allowed (hbone.md §2.1).
   public static func negotiatedHTTP2(_ ssl: OpaquePointer) -> Bool {
     var name: UnsafePointer<UInt8>?

@@ -40,6 +40,9 @@ public final class TLSSession {
   /// The peer's first parsable SPIFFE identity; nil before the handshake is complete.
   public var peerIdentity: SPIFFEIdentity? { TLSPeer.identity(of: ssl) }
 
+  /// Whether the peer, trusted at the handshake, is on the revocation list in force now.
+  public var isPeerRevoked: Bool { TLSPeer.isRevoked(ssl) }
+
   // MARK: Buffers
 
   /// Lends ciphertext that has come in. It must stay valid until ``inputLeft`` is 0 or it is lent anew.

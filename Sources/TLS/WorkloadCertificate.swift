@@ -10,6 +10,8 @@ public struct WorkloadCertificate: Sendable {
   public let privateKey: PrivateKey
   /// The trust bundle: every one of these is a trust anchor, for peers in both directions.
   public let roots: [Certificate]
+  /// Trust bundles of other trust domains, by domain: each vouches for its own domain alone.
+  public let federatedRoots: [String: [Certificate]]
 
   /// The leaf's first SPIFFE id.
   public var identity: SPIFFEIdentity? { leaf.identity }
@@ -21,7 +23,9 @@ public struct WorkloadCertificate: Sendable {
   /// out, since peers hold their own copy.
   ///
   /// Throws `certificateMalformed` for an empty chain or bundle and `keyMismatch` where the key is not the leaf's.
-  public init(chain: [Certificate], privateKey: PrivateKey, roots: [Certificate]) throws(TLSError) {
+  public init(
+    chain: [Certificate], privateKey: PrivateKey, roots: [Certificate], federatedRoots: [String: [Certificate]] = [:]
+  ) throws(TLSError) {
     guard let leaf = chain.first else {
       throw .certificateMalformed("workload certificate", reason: "the chain is empty")
     }
@@ -33,5 +37,6 @@ public struct WorkloadCertificate: Sendable {
     intermediates = chain.dropFirst().filter { !$0.isSelfSigned }
     self.privateKey = privateKey
     self.roots = roots
+    self.federatedRoots = federatedRoots
   }
 }

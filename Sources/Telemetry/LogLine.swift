@@ -4,6 +4,7 @@ import Vocabulary
 struct LogLine: ~Copyable {
   private let format: LogFormat
   private var bytes: [UInt8] = []
+  private var journal = JournalEntry()
   private var hasFields = false
 
   /// Starts a line. `scope` is the full target: the plain format drops the leading `ztunnel::` (observability.md §1.1).
@@ -14,6 +15,17 @@ struct LogLine: ~Copyable {
     self.format = format
     bytes.reserveCapacity(768)
     switch format {
+    case .journal:
+      // What people see of an entry is its message, so that the fields are in it as well as beside it.
+      bytes.append(contentsOf: Self.shortened(scope))
+      for span in spans { appendPlain(span) }
+      bytes.append(text: ": ")
+      bytes.append(escaped: message, in: .plain, escapingQuotes: false)
+      journal.append("PRIORITY", text: level.journalPriority)
+      journal.append("TARGET", text: scope)
+      for span in spans {
+        for (key, value) in span.fields { journal.append("\(span.name).\(key)", value) }
+      }
     case .plain:
       time.append(to: &bytes)
       bytes.append(UInt8(ascii: "\t"))
@@ -42,8 +54,9 @@ struct LogLine: ~Copyable {
   mutating func field(_ key: String, _ value: String?) {
     guard let value else { return }
     begin(key)
+    if format == .journal { journal.append(key, text: value) }
     switch format {
-    case .plain: bytes.append(quoted: value)
+    case .plain, .journal: bytes.append(quoted: value)
     case .json: bytes.append(jsonString: value)
     }
   }
@@ -51,6 +64,7 @@ struct LogLine: ~Copyable {
   mutating func field(_ key: String, address: SocketAddress?) {
     guard let address else { return }
     begin(key)
+    if format == .journal { journal.append(key, text: address.description) }
     if format == .json { bytes.append(UInt8(ascii: "\"")) }
     bytes.append(address: address)
     if format == .json { bytes.append(UInt8(ascii: "\"")) }
@@ -58,20 +72,23 @@ struct LogLine: ~Copyable {
 
   mutating func field(_ key: String, integer: some BinaryInteger) {
     begin(key)
+    if format == .journal { journal.append(key, text: "\(integer)") }
     bytes.append(integer: integer)
   }
 
   /// Text that stands for itself, such as a host and port: bare in plain, a string in JSON.
   mutating func field(_ key: String, bare value: String) {
     begin(key)
+    if format == .journal { journal.append(key, text: value) }
     switch format {
-    case .plain: bytes.append(bare: value)
+    case .plain, .journal: bytes.append(bare: value)
     case .json: bytes.append(jsonString: value)
     }
   }
 
   mutating func field(_ key: String, _ value: LogValue) {
     begin(key)
+    if format == .journal { journal.append(key, value) }
     value.append(to: &bytes, in: format)
   }
 
@@ -89,17 +106,22 @@ struct LogLine: ~Copyable {
     bytes.append(UInt8(ascii: "}"))
   }
 
-  /// The whole line with its newline.
+  /// The whole line with its newline; for the journal, the encoded entry.
   consuming func finish() -> [UInt8] {
-    if format == .json { bytes.append(UInt8(ascii: "}")) }
-    bytes.append(UInt8(ascii: "\n"))
+    switch format {
+    case .journal:
+      journal.append("MESSAGE", bytes: bytes)
+      return journal.bytes
+    case .json: bytes.append(text: "}\n")
+    case .plain: bytes.append(UInt8(ascii: "\n"))
+    }
     return bytes
   }
 
   private mutating func begin(_ key: String) {
     switch format {
-    case .plain:
-      bytes.append(hasFields ? UInt8(ascii: " ") : UInt8(ascii: "\t"))
+    case .plain, .journal:
+      bytes.append(hasFields || format == .journal ? UInt8(ascii: " ") : UInt8(ascii: "\t"))
       bytes.append(bare: key)
       bytes.append(UInt8(ascii: "="))
     case .json:

@@ -44,8 +44,8 @@ public enum LogValue: Sendable {
 
   func append(to bytes: inout [UInt8], in format: LogFormat) {
     switch (self, format) {
-    case (.string(let text), .plain): bytes.append(quoted: text)
-    case (.bare(let text), .plain): bytes.append(bare: text)
+    case (.string(let text), .plain), (.string(let text), .journal): bytes.append(quoted: text)
+    case (.bare(let text), .plain), (.bare(let text), .journal): bytes.append(bare: text)
     case (.string(let text), .json), (.bare(let text), .json): bytes.append(jsonString: text)
     case (.integer(let value), _): bytes.append(integer: value)
     case (.number(let value), .json) where !value.isFinite: bytes.append(jsonString: value.description)

@@ -35,11 +35,11 @@ public final class LogWriter: Sendable {
 
   private let core: LogWriterCore
 
-  /// Starts the writing thread. `describeDrops` makes the line that reports how many lines were lost.
+  /// Starts the writing thread, to a descriptor or, without one, to systemd's journal. `describeDrops` makes the line that reports how many lines were lost.
   ///
   /// Throws ``SystemError`` when the wake-up descriptor or the thread cannot be made.
   public init(
-    _ output: SharedDescriptor, limits: Limits = Limits(),
+    _ output: SharedDescriptor?, limits: Limits = Limits(),
     describeDrops: @escaping @Sendable (UInt64) -> [UInt8]
   ) throws(SystemError) {
     let wakeup = try system("eventfd") { eventfd(0, CInt(EFD_CLOEXEC)) }
@@ -49,8 +49,11 @@ public final class LogWriter: Sendable {
     try core.start()
   }
 
-  /// A writer to a copy of file descriptor 1. Throws ``SystemError``.
+  /// A writer to a copy of file descriptor 1, or to the journal where that is the format. Throws ``SystemError``.
   public static func standardOutput(format: LogFormat, limits: Limits = Limits()) throws(SystemError) -> LogWriter {
+    if format == .journal {
+      return try LogWriter(nil, limits: limits) { droppedLinesNotice($0, format: format, time: .now) }
+    }
     let copy = try system("fcntl", "standard output") { ambient_fcntl_int(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0) }
     return try LogWriter(SharedDescriptor(Descriptor(owning: copy)), limits: limits) { count in
       droppedLinesNotice(count, format: format, time: .now)

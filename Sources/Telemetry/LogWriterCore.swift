@@ -23,14 +23,15 @@ final class LogWriterCore: Sendable {
     var counts = LogWriter.Counts()
   }
 
-  private let output: SharedDescriptor
+  /// Nil for the journal.
+  private let output: SharedDescriptor?
   private let wakeup: SharedDescriptor
   private let limits: LogWriter.Limits
   private let describeDrops: @Sendable (UInt64) -> [UInt8]
   private let state = Mutex(State())
 
   init(
-    output: SharedDescriptor, wakeup: SharedDescriptor, limits: LogWriter.Limits,
+    output: SharedDescriptor?, wakeup: SharedDescriptor, limits: LogWriter.Limits,
     describeDrops: @escaping @Sendable (UInt64) -> [UInt8]
   ) {
     self.output = output
@@ -142,6 +143,7 @@ final class LogWriterCore: Sendable {
 
   /// Writes lines in order and whole, waiting for a slow reader. False when the output is gone.
   private func writeAll(_ lines: ArraySlice<[UInt8]>) -> Bool {
+    guard let output else { return lines.reduce(true) { JournalEntry.send($1) && $0 } }
     // One contiguous copy: lines are short, and it spares keeping 64 arrays pinned for an iovec table.
     var bytes: [UInt8] = []
     bytes.reserveCapacity(lines.reduce(0) { $0 + $1.count })

@@ -4,8 +4,21 @@ import Linux
 import Logging
 import Mesh
 
+/// What happens to a ``DeltaClient``, for those who count.
+public enum DeltaClientEvent: Sendable {
+  /// A stream is open.
+  case connected
+  /// A response, with the sum of its resources' sizes.
+  case received(typeURL: String, bytes: Int)
+  case rejected(ResourceType)
+  /// A stream has ended, or could not be opened.
+  case ended(GRPCStatus, wasConnected: Bool)
+}
+
 /// Keeps a stream to the control plane, for ever. Belongs to its channel's loop.
 public final class DeltaClient {
+  /// Keeps what is known, for a restart.
+  public typealias Retain = (Envoy_Service_Discovery_V3_DeltaDiscoveryResponse) -> Void
   /// Makes changes and returns when they are in force.
   public typealias Apply = ([MeshChange]) async -> Void
 
@@ -13,24 +26,32 @@ public final class DeltaClient {
   private let loop: EventLoop
   private let logger: Logger
   private let apply: Apply
+  private let retain: Retain?
   private let ready: () -> Void
+  private let observe: (DeltaClientEvent) -> Void
   private var subscription: DeltaSubscription
   private var call: GRPCCall?
   private var isStopped = false
+  private var hasConnected = false
+  /// Whether a stream is open, so that what is known is what the control plane says.
+  public var isConnected: Bool { call != nil }
 
   static let method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
-  /// `ready` is called once, when each type was processed.
+  /// `ready` is called once, when each type was processed. `retain` is called for a subscription that
+  /// retains; `observe` whenever something happens.
   public init(
-    channel: GRPCChannel, node: NodeDescription, loop: EventLoop, logger: Logger, apply: @escaping Apply,
-    ready: @escaping () -> Void
+    channel: GRPCChannel, subscription: DeltaSubscription, loop: EventLoop, logger: Logger, retain: Retain? = nil,
+    apply: @escaping Apply, ready: @escaping () -> Void, observe: @escaping (DeltaClientEvent) -> Void = { _ in }
   ) {
+    self.observe = observe
+    self.retain = retain
     self.channel = channel
     self.loop = loop
     self.logger = logger
     self.apply = apply
     self.ready = ready
-    subscription = DeltaSubscription(node: node)
+    self.subscription = subscription
   }
 
   /// Runs until ``stop()``: streams one after the other, with pauses.
@@ -40,8 +61,10 @@ public final class DeltaClient {
     while !isStopped {
       number += 1
       let start = ContinuousClock.now
+      hasConnected = false
       let end = await stream(number)
       call = nil
+      observe(.ended(end, wasConnected: hasConnected))
       if isStopped { return }
       let pause = backoff.pause(after: start.duration(to: .now), random: Double.random(in: 0..<1))
       logger.warning(
@@ -65,7 +88,9 @@ public final class DeltaClient {
       self.call = call
       if isStopped { call.cancel() }
       logger.info(
-        "connected to the control plane", metadata: ["id": "\(number)", "address": "\(channel.endpoint.target)"])
+        "connected to the control plane", metadata: ["id": "\(number)", "address": "\(channel.name)"])
+      hasConnected = true
+      observe(.connected)
       await perform(subscription.receive(.opened), on: call)
       while let message = try await call.receive() {
         let response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
@@ -73,6 +98,10 @@ public final class DeltaClient {
           call.cancel()
           return GRPCStatus(.internalError, "the control plane sent a response that cannot be decoded")
         }
+        observe(
+          .received(
+            typeURL: ResourceType(rawValue: response.typeURL)?.rawValue ?? "other",
+            bytes: response.resources.reduce(0) { $0 + $1.resource.value.count }))
         logger.debug(
           "response",
           metadata: [
@@ -94,8 +123,10 @@ public final class DeltaClient {
         // Fails only for text that is not UTF-8, which a string cannot hold.
         guard let bytes: [UInt8] = try? request.serializedBytes() else { continue }
         call.send(bytes)
+      case .retain(let response): retain?(response)
       case .apply(let changes): await apply(changes)
       case .report(let type, let name, let reason):
+        observe(.rejected(type))
         logger.warning(
           "resource rejected; the last good version of it stays, and a policy without one denies",
           metadata: ["type": "\(type.name)", "name": "\(name)", "error": "\(reason)"])

@@ -17,6 +17,9 @@ public struct DeltaSubscription: Sendable {
     case send(Envoy_Service_Discovery_V3_DeltaDiscoveryRequest)
     /// Make these changes before the next action: an answer says that they are made.
     case apply([MeshChange])
+    /// What of a response is known from now on, to be kept for a restart before the next action. A policy that was not
+    /// understood, and that something stands in for, is in it as it came.
+    case retain(Envoy_Service_Discovery_V3_DeltaDiscoveryResponse)
     /// A resource is not taken; the last good version of it stays. To be logged.
     case report(ResourceType, name: String, ResourceRejection)
     /// A type nobody asked for. To be logged.
@@ -32,7 +35,21 @@ public struct DeltaSubscription: Sendable {
   private var standIns: Set<String> = []
   private var processed: Set<ResourceType> = []
 
-  public init(node: NodeDescription) { self.node = node }
+  private let retains: Bool
+
+  /// With `retains` there are ``Action/retain(_:)`` actions.
+  public init(node: NodeDescription, retains: Bool = false) {
+    self.node = node
+    self.retains = retains
+  }
+
+  /// Takes what was retained before a restart, and returns the changes that make the mesh of it. The control plane is told
+  /// of it on the first stream, and answers with what differs.
+  public mutating func restore(_ responses: [Envoy_Service_Discovery_V3_DeltaDiscoveryResponse]) -> [MeshChange] {
+    responses.flatMap { response in
+      ResourceType(rawValue: response.typeURL).map { take(response, $0).changes } ?? []
+    }
+  }
 
   /// Resources retained of a type.
   public func count(of type: ResourceType) -> Int { versions[type]?.count ?? 0 }
@@ -61,34 +78,69 @@ public struct DeltaSubscription: Sendable {
       let reason = "\(response.typeURL.prefix(256)): the type was not subscribed to"
       return [.reportUnknownType(response.typeURL), .send(answer(response, rejecting: [reason]))]
     }
+    let outcome = take(response, type)
+    var actions = outcome.reports
+    if retains { actions.append(.retain(outcome.retained)) }
+    if !outcome.changes.isEmpty { actions.append(.apply(outcome.changes)) }
+    actions.append(.send(answer(response, rejecting: outcome.reasons)))
+    let wasReady = isReady
+    processed.insert(type)
+    if isReady, !wasReady { actions.append(.ready) }
+    return actions
+  }
+
+  private struct Outcome {
     var changes: [MeshChange] = []
     var reports: [Action] = []
     var reasons: [String] = []
+    var retained = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse()
+
+    // What is retained is read with removals last. One name may come several times; the last word counts.
+
+    mutating func retain(_ resource: Envoy_Service_Discovery_V3_Resource) {
+      if !retained.removedResources.isEmpty { retained.removedResources.removeAll { $0 == resource.name } }
+      retained.resources.append(resource)
+    }
+
+    mutating func drop(_ name: String) {
+      retained.resources.removeAll { $0.name == name }
+      retained.removedResources.append(name)
+    }
+  }
+
+  /// Takes what is understood of a response.
+  private mutating func take(
+    _ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse, _ type: ResourceType
+  ) -> Outcome {
+    var outcome = Outcome()
+    outcome.retained.typeURL = response.typeURL
     for resource in response.resources {
       let bytes = Array(resource.resource.value)
       do throws(ResourceRejection) {
         guard resource.hasResource else { throw .undecodable }
-        changes.append(try ResourceDecoder.change(type, name: resource.name, bytes: bytes))
+        outcome.changes.append(try ResourceDecoder.change(type, name: resource.name, bytes: bytes))
         versions[type, default: [:]][resource.name] = resource.version
+        outcome.retain(resource)
         if type == .authorization { standIns.remove(resource.name) }
       } catch {
-        reports.append(.report(type, name: resource.name, error))
-        reasons.append("\(resource.name.prefix(512)): \(error.summary)")
-        if type == .authorization, let change = standIn(for: resource.name, bytes) { changes.append(change) }
+        outcome.reports.append(.report(type, name: resource.name, error))
+        outcome.reasons.append("\(resource.name.prefix(512)): \(error.summary)")
+        guard type == .authorization, let change = standIn(for: resource.name, bytes) else { continue }
+        outcome.changes.append(change)
+        if case .removePolicy = change {
+          outcome.drop(resource.name)
+        } else {
+          outcome.retain(resource)
+        }
       }
     }
     for name in response.removedResources {
       versions[type]?[name] = nil
       if type == .authorization { standIns.remove(name) }
-      changes.append(type == .address ? .removeAddress(name: name) : .removePolicy(key: name))
+      outcome.changes.append(type == .address ? .removeAddress(name: name) : .removePolicy(key: name))
     }
-    var actions = reports
-    if !changes.isEmpty { actions.append(.apply(changes)) }
-    actions.append(.send(answer(response, rejecting: reasons)))
-    let wasReady = isReady
-    processed.insert(type)
-    if isReady, !wasReady { actions.append(.ready) }
-    return actions
+    outcome.retained.removedResources += response.removedResources
+    return outcome
   }
 
   /// What is to be in force for a policy that is not understood, unless an earlier version of it was.

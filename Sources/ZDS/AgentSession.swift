@@ -11,7 +11,8 @@ public struct AgentSession<Namespace: Sendable>: Sendable {
   public typealias Ticket = UInt64
 
   public enum Input: Sendable {
-    case packet([UInt8])
+    /// With so many descriptors.
+    case packet([UInt8], descriptors: Int = 0)
     case endOfFile
     case failed(ZDSError)
     /// The timer armed under this number ran out.
@@ -31,6 +32,8 @@ public struct AgentSession<Namespace: Sendable>: Sendable {
     case finished(Ticket, Result<Void, ZDSError>)
     /// Ztunnel refused an entry of the snapshot. It keeps trying by itself.
     case snapshotEntryRefused(WorkloadUID, String)
+    /// The descriptors of the packet at hand are listening sockets of this add's workload.
+    case keepSockets(OutgoingRequest<Namespace>)
     case becameLive
     case close(ZDSError)
   }
@@ -49,6 +52,8 @@ public struct AgentSession<Namespace: Sendable>: Sendable {
   }
 
   public private(set) var phase = Phase.awaitingHello
+  /// The ztunnel knows ``Handover``.
+  public private(set) var knowsHandover = false
   /// Requests wait here at most; one more closes the connection, because dropping one would leave the two sides in
   /// different states.
   public static var maximumQueued: Int { 4096 }
@@ -70,7 +75,7 @@ public struct AgentSession<Namespace: Sendable>: Sendable {
       return []
     }
     switch input {
-    case .packet(let bytes): return packet(bytes)
+    case .packet(let bytes, let descriptors): return packet(bytes, descriptors)
     case .endOfFile: return close(.closedByPeer)
     case .failed(let error): return close(error)
     case .deadline(let number): return number == deadline ? deadlinePassed() : []
@@ -80,21 +85,27 @@ public struct AgentSession<Namespace: Sendable>: Sendable {
     }
   }
 
-  private mutating func packet(_ bytes: [UInt8]) -> [Action] {
+  private mutating func packet(_ bytes: [UInt8], _ descriptors: Int) -> [Action] {
     do {
+      // Without the extension the agent is never given one (zds.md F9).
+      if descriptors > 0, !knowsHandover { throw ZDSError.unexpectedDescriptors(count: descriptors) }
       if phase == .awaitingHello {
         let hello = try ZDSHello(decoding: bytes)
         phase = .snapshot
+        knowsHandover = hello.succession != nil
         // The hello's timer has done its work.
         deadline += 1
         return [.askSnapshot(hello)]
       }
       guard let answered = outstanding else { return close(.unsolicited) }
-      let response = try ZDSResponse(decoding: bytes)
+      let (response, sockets) = try ZDSResponse.decode(bytes)
+      guard sockets == descriptors, sockets == 0 || answered.request.namespace != nil else {
+        throw ZDSError.unexpectedDescriptors(count: descriptors)
+      }
       outstanding = nil
       deadline += 1
-      return outcome(of: answered, response) + next()
-    } catch { return close(error) }
+      return (sockets > 0 ? [.keepSockets(answered.request)] : []) + outcome(of: answered, response) + next()
+    } catch { return close(error as? ZDSError ?? .malformed(message: "WorkloadResponse")) }
   }
 
   private mutating func outcome(of answered: Outstanding, _ response: ZDSResponse) -> [Action] {

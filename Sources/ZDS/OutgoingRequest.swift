@@ -1,3 +1,5 @@
+import Linux
+
 /// A request ready to be sent: encoded, so that its length is known to fit, and holding its namespace, so that the
 /// descriptor cannot be closed or reused while it waits in a queue (zds.md §14.5).
 public struct OutgoingRequest<Namespace: Sendable>: Sendable {
@@ -29,6 +31,19 @@ public struct OutgoingRequest<Namespace: Sendable>: Sendable {
     try OutgoingRequest(.delete(uid), nil)
   }
 
+  /// Throws ``ZDSError/messageTooLong(bytes:)``, in theory.
+  static func duty(_ duty: Handover.Duty) throws(ZDSError) -> OutgoingRequest {
+    try OutgoingRequest(.duty(duty), nil)
+  }
+
+  /// The packet for a ztunnel that knows ``Handover``, with `sockets` of the pod. Where they do not fit, it is the plain
+  /// one and the sockets stay here.
+  func packet(with sockets: [SharedDescriptor]) -> (bytes: [UInt8], sockets: [SharedDescriptor]) {
+    if case .duty = request { return (bytes, []) }
+    let announced = bytes + ZDSRequest.announcement(of: sockets.count)
+    return announced.count <= PacketSocket.maximumPacket ? (announced, sockets) : (bytes, [])
+  }
+
   static func snapshotSent() throws(ZDSError) -> OutgoingRequest {
     try OutgoingRequest(.snapshotSent, nil)
   }
@@ -37,7 +52,7 @@ public struct OutgoingRequest<Namespace: Sendable>: Sendable {
   var uid: WorkloadUID? {
     switch request {
     case .add(let uid, _), .keep(let uid), .delete(let uid): uid
-    case .snapshotSent: nil
+    case .snapshotSent, .duty: nil
     }
   }
 }

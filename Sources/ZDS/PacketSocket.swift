@@ -3,9 +3,9 @@ import Glibc
 import Linux
 
 /// What one receive found.
-public enum ReceivedPacket: ~Copyable {
-  /// One packet and, at most, one descriptor.
-  case packet([UInt8], descriptor: Descriptor?)
+public enum ReceivedPacket: Sendable {
+  /// One packet and the descriptors that came with it.
+  case packet([UInt8], [SharedDescriptor])
   case endOfFile
   /// Nothing is there now.
   case nothing
@@ -44,43 +44,46 @@ public final class PacketSocket: Sendable {
   }
 
   /// Reads one packet. Every descriptor that comes with it is owned, or closed, before anything else is looked at,
-  /// so that no error leaks one (zds.md F5). Throws ``ZDSError``: truncation, more than one descriptor, system.
-  public func receive() throws(ZDSError) -> ReceivedPacket {
+  /// so that no error leaks one (zds.md F5). Throws ``ZDSError``: truncation, more descriptors than `limit`, system.
+  public func receive(descriptorsAtMost limit: Int = 1) throws(ZDSError) -> ReceivedPacket {
     let socket = self.descriptor.raw
     var bytes = [UInt8](repeating: 0, count: Self.maximumPacket)
-    var passed: CInt = -1
+    var passed = [CInt](repeating: -1, count: limit)
     var count: CInt = 0
     var flags: CInt = 0
     let length: Int
     do {
       length = try system("recvmsg") {
         bytes.withUnsafeMutableBytes {
-          ambient_receive_packet(socket, $0.baseAddress, $0.count, &passed, 1, &count, &flags)
+          ambient_receive_packet(socket, $0.baseAddress, $0.count, &passed, CInt(limit), &count, &flags)
         }
       }
     } catch {
       if error.number == EAGAIN { return .nothing }
       throw .system(error)
     }
-    let descriptor = passed >= 0 ? Descriptor(owning: passed) : nil
+    let descriptors = passed.prefix(Int(count)).map { SharedDescriptor(Descriptor(owning: $0)) }
     if flags & CInt(MSG_TRUNC) != 0 { throw .truncatedPacket }
     if flags & CInt(MSG_CTRUNC) != 0 { throw .truncatedDescriptors }
-    if count > 1 { throw .unexpectedDescriptors(count: Int(count)) }
+    if count > limit { throw .unexpectedDescriptors(count: Int(count)) }
     if length == 0 { return .endOfFile }
     bytes.removeLast(bytes.count - length)
-    return .packet(bytes, descriptor: descriptor)
+    return .packet(bytes, descriptors)
   }
 
-  /// Sends one packet, with a descriptor when `passing` is given; the caller keeps its own copy open.
+  /// Sends one packet, with the descriptors in `passing`; the caller keeps its own copies open.
   ///
   /// At most one request and its answer are ever under way, so a full buffer means a peer that does not read:
   /// an error, not a reason to wait. Throws ``ZDSError``.
-  public func send(_ bytes: [UInt8], passing: CInt? = nil) throws(ZDSError) {
+  public func send(_ bytes: [UInt8], passing: [SharedDescriptor] = []) throws(ZDSError) {
     guard bytes.count <= Self.maximumPacket else { throw .messageTooLong(bytes: bytes.count) }
     let socket = descriptor.raw
+    let raws = passing.map(\.raw)
     do {
-      try system("sendmsg") {
-        bytes.withUnsafeBytes { ambient_send_packet(socket, $0.baseAddress, $0.count, passing ?? -1) }
+      _ = try withExtendedLifetime(passing) { () throws(SystemError) in
+        try system("sendmsg") {
+          bytes.withUnsafeBytes { ambient_send_packet(socket, $0.baseAddress, $0.count, raws, CInt(raws.count)) }
+        }
       }
     } catch {
       if error.number == EAGAIN { throw .peerNotReading }

@@ -26,8 +26,10 @@ public struct ProxyStart<Namespace: IdentifiedNamespace>: Sendable {
 
 /// How a proxy ends (zds.md §8).
 public enum DrainMode: Sendable, Equatable {
-  /// The workload is gone: cut every connection now.
+  /// Something else takes its place: cut every connection now.
   case immediate
+  /// The workload is gone: tell peers, and let what its application has just ended be passed on; a moment, no more.
+  case removal
   /// The process is leaving: stop listening, let connections finish until the deadline.
   case graceful
 }

@@ -73,8 +73,18 @@ public struct WorkloadManager<Namespace: IdentifiedNamespace>: Sendable {
 
   /// Connected, the snapshot complete, and nothing waiting to be started (zds.md §11).
   public var isReady: Bool { connected && snapshotDone && pending.isEmpty }
+  /// The agent is there and has named every workload; each was tried at least once.
+  public var hasSnapshot: Bool { connected && snapshotDone }
   public var runningCount: Int { running.count }
   public var pendingCount: Int { pending.count }
+
+  /// The namespaces of all that run, start or wait to be started.
+  public var namespaces: Set<NamespaceIdentity> {
+    Set((running.values.map(\.known) + starting.values.map(\.known) + pending.values).map(\.namespace.identity))
+  }
+
+  /// The run of a workload's proxy that is in force.
+  public func proxy(of uid: WorkloadUID) -> ProxyID? { running[uid]?.id }
 
   /// Every workload of the admin dump. A deleted one is not in it, whatever its state was.
   public var workloads: [WorkloadUID: (info: WorkloadInfo, state: State)] {
@@ -145,7 +155,7 @@ public struct WorkloadManager<Namespace: IdentifiedNamespace>: Sendable {
         named.remove(uid)
         return [.answer(.acknowledge)]
       }
-      return drain(uid) + [.answer(.acknowledge)]
+      return drain(uid, .removal) + [.answer(.acknowledge)]
     case .snapshotSent:
       if snapshotDone { return [.answer(.refuseAndClose(.repeatedSnapshot))] }
       let gone = Set(running.keys).subtracting(named).sorted()
@@ -153,7 +163,7 @@ public struct WorkloadManager<Namespace: IdentifiedNamespace>: Sendable {
       starting = starting.filter { named.contains($0.key) }
       named = []
       snapshotDone = true
-      return gone.flatMap { drain($0) } + [.answer(.acknowledge)]
+      return gone.flatMap { drain($0, .removal) } + [.answer(.acknowledge)]
     }
   }
 
@@ -167,12 +177,12 @@ public struct WorkloadManager<Namespace: IdentifiedNamespace>: Sendable {
     if pending[uid] != nil { pending[uid] = known }
     // The old one first: in a namespace that is being replaced it serves nobody, and with another service account
     // it would go on speaking for someone else.
-    return drain(uid) + [start(uid, known, answers: true)]
+    return drain(uid, .immediate) + [start(uid, known, answers: true)]
   }
 
-  private mutating func drain(_ uid: WorkloadUID) -> [Action] {
+  private mutating func drain(_ uid: WorkloadUID, _ mode: DrainMode) -> [Action] {
     guard let proxy = running.removeValue(forKey: uid) else { return [] }
-    return [.drain(proxy.id, .immediate)]
+    return [.drain(proxy.id, mode)]
   }
 
   private mutating func start(_ uid: WorkloadUID, _ known: Known, answers: Bool) -> Action {

@@ -9,8 +9,17 @@ public protocol ZDSClientHandler: AnyObject {
   func disconnected(_ error: ZDSError)
   /// A try to connect failed; the next one follows after `delay`.
   func dialFailed(_ error: ZDSError, retryIn delay: Duration)
-  /// One instruction. The next is read only after this one was answered.
-  func follow(_ instruction: WorkloadInstruction<NetworkNamespace>) async -> InstructionAnswer
+  /// One instruction, with the listening sockets that the agent keeps for the workload of an add. The next is read only
+  /// after this one was answered.
+  func follow(
+    _ instruction: WorkloadInstruction<NetworkNamespace>, with sockets: [SharedDescriptor]
+  ) async -> InstructionAnswer
+  /// The listening sockets of a workload that runs. They are passed to an agent that keeps them.
+  func sockets(of uid: WorkloadUID) -> [SharedDescriptor]
+  /// The agent has been sent the sockets of a workload. They are not kept any more once the connection has ended.
+  func handedOver(_ uid: WorkloadUID)
+  /// Take new connections from now on, or leave them to another ztunnel.
+  func take(_ duty: Handover.Duty) async
 }
 
 /// Ztunnel's end of the socket: dials, says hello, and hands on one instruction after the other (zds.md §7).
@@ -24,6 +33,8 @@ public final class ZDSClient {
   private var random = SystemRandomNumberGenerator()
   private var socket: PacketSocket?
   private var stopping = false
+  private let started = BootClock.milliseconds
+  private var duty = Handover.Duty.accept
   private var pause: (timer: LoopTimer, continuation: CheckedContinuation<Void, Never>)?
 
   public init(
@@ -41,7 +52,8 @@ public final class ZDSClient {
       let error: ZDSError
       do throws(ZDSError) {
         let socket = try PacketSocket.dial(path)
-        try socket.send(ZDSHello().encoded())
+        let succession = ZDSHello.Succession(started: started, isResting: duty == .rest)
+        try socket.send(ZDSHello(succession: succession).encoded())
         self.socket = socket
         handler.connected()
         error = await serve(socket)
@@ -73,62 +85,68 @@ public final class ZDSClient {
   private func serve(_ socket: PacketSocket) async -> ZDSError {
     while true {
       do throws(ZDSError) {
-        let instruction: WorkloadInstruction<NetworkNamespace>
+        let request: IncomingRequest
         do throws(ZDSError) {
           guard let next = try await next(socket) else { continue }
-          instruction = next
+          request = next
         } catch {
           if stopping { return .stopped }
           // The agent learns why before the connection ends; if it is gone already, nothing is lost.
           try socket.send(ZDSResponse.refused(error.description).encoded())
           return error
         }
-        let answer = await handler.follow(instruction)
-        if stopping { return .stopped }
-        switch answer {
-        case .acknowledge: try socket.send(ZDSResponse.acknowledged.encoded())
-        case .refuse(let reason): try socket.send(ZDSResponse.refused(reason).encoded())
-        case .refuseAndClose(let error):
-          try socket.send(ZDSResponse.refused(error.description).encoded())
-          return error
-        }
-        if case .snapshotSent = instruction { backOff.reset() }
+        if let end = try await answer(request, on: socket) { return end }
       } catch { return error }
     }
   }
 
-  /// The next instruction, or nil when there was nothing to read after all.
-  private func next(_ socket: PacketSocket) async throws(ZDSError) -> WorkloadInstruction<NetworkNamespace>? {
+  /// Has one request carried out and answers it. Returns why the connection is to end, if it is.
+  private func answer(_ request: IncomingRequest, on socket: PacketSocket) async throws(ZDSError) -> ZDSError? {
+    switch request.content {
+    case .duty(let duty):
+      self.duty = duty
+      await handler.take(duty)
+      if stopping { return .stopped }
+      try socket.send(ZDSResponse.acknowledged.encoded())
+    case .instruction(let instruction, let sockets):
+      let answer = await handler.follow(instruction, with: sockets)
+      if stopping { return .stopped }
+      switch answer {
+      case .acknowledge: try acknowledge(instruction, toKeeper: request.agentKeepsSockets, on: socket)
+      case .refuse(let reason): try socket.send(ZDSResponse.refused(reason).encoded())
+      case .refuseAndClose(let error):
+        try socket.send(ZDSResponse.refused(error.description).encoded())
+        return error
+      }
+      if case .snapshotSent = instruction { backOff.reset() }
+    }
+    return nil
+  }
+
+  private func acknowledge(
+    _ instruction: WorkloadInstruction<NetworkNamespace>, toKeeper agentKeepsSockets: Bool, on socket: PacketSocket
+  ) throws(ZDSError) {
+    guard agentKeepsSockets, case .add(let uid, _, _) = instruction else {
+      return try socket.send(ZDSResponse.acknowledged.encoded())
+    }
+    let sockets = Array(handler.sockets(of: uid).prefix(Handover.mostSockets))
+    try socket.send(ZDSResponse.acknowledged.encoded(with: sockets.count), passing: sockets)
+    if !sockets.isEmpty { handler.handedOver(uid) }
+  }
+
+  /// The next request, or nil when there was nothing to read after all.
+  private func next(_ socket: PacketSocket) async throws(ZDSError) -> IncomingRequest? {
     do { try await loop.readable(socket.descriptor.raw) } catch {
       switch error {
       case .deadlineExceeded: return nil
       case .system(let error): throw .system(error)
       }
     }
-    switch try socket.receive() {
+    switch try socket.receive(descriptorsAtMost: 1 + Handover.mostSockets) {
     case .nothing: return nil
     case .endOfFile: throw .closedByPeer
-    case .packet(let bytes, let descriptor): return try Self.instruction(bytes, descriptor)
+    case .packet(let bytes, let descriptors): return try IncomingRequest(bytes, descriptors)
     }
-  }
-
-  /// Joins what was said with what came with it (zds.md §3). Throws ``ZDSError``.
-  static func instruction(
-    _ bytes: [UInt8], _ descriptor: consuming Descriptor?
-  ) throws(ZDSError) -> WorkloadInstruction<NetworkNamespace> {
-    let request = try ZDSRequest(decoding: bytes)
-    guard let passed = consume descriptor else {
-      switch request {
-      case .add: throw .descriptorMissing
-      case .keep(let uid): return .keep(uid)
-      case .delete(let uid): return .delete(uid)
-      case .snapshotSent: return .snapshotSent
-      }
-    }
-    guard case .add(let uid, let info) = request else { throw .unexpectedDescriptors(count: 1) }
-    do {
-      return .add(uid, info, in: try NetworkNamespace(adopting: passed, subject: "the descriptor of \(info)"))
-    } catch { return .addWithoutNamespace(uid, error) }
   }
 
   private func wait(for delay: Duration) async {

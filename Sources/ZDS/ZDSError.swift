@@ -72,7 +72,7 @@ public enum ZDSError: CodedError, Equatable {
     case .truncatedPacket: "a packet longer than \(PacketSocket.maximumPacket) bytes arrived"
     case .truncatedDescriptors: "more descriptors arrived than one packet may carry"
     case .descriptorMissing: "an add arrived without its network namespace"
-    case .unexpectedDescriptors(let count): "\(count) descriptors arrived where \(count == 1 ? "none" : "one") belongs"
+    case .unexpectedDescriptors(let count): "\(count) descriptors arrived with a message that announces another number"
     case .keepAfterSnapshot(let uid): "a keep of \(uid) arrived after the snapshot"
     case .repeatedSnapshot: "the snapshot was sent twice on one connection"
     case .unsolicited: "ztunnel spoke without having been asked"

@@ -5,14 +5,38 @@ import SwiftProtobuf
 public struct ZDSHello: Equatable, Sendable {
   /// The number of the version: 1 is the only one there is.
   public let version: Int
+  /// Of a ztunnel that knows ``Handover``.
+  public let succession: Succession?
 
-  public init(version: Int = 1) {
+  /// Which of several ztunnels succeeds the others.
+  public struct Succession: Equatable, Sendable {
+    /// Milliseconds between the boot of the machine and the start of the process.
+    public let started: UInt64
+    /// It was told to leave new connections to another one.
+    public let isResting: Bool
+
+    public init(started: UInt64, isResting: Bool) {
+      self.started = started
+      self.isResting = isResting
+    }
+  }
+
+  public init(version: Int = 1, succession: Succession? = nil) {
     self.version = version
+    self.succession = succession
   }
 
   /// One packet.
   public func encoded() -> [UInt8] {
-    let message = Istio_Workload_Zds_ZdsHello.with { $0.version = .init(rawValue: version) ?? .v1 }
+    let message = Istio_Workload_Zds_ZdsHello.with {
+      $0.version = .init(rawValue: version) ?? .v1
+      if let succession {
+        $0.handover = .with {
+          $0.started = succession.started
+          $0.duty = succession.isResting ? .rest : .unchanged
+        }
+      }
+    }
     // Encoding can only fail for missing required fields, of which proto3 has none.
     return (try? message.serializedBytes()) ?? []
   }
@@ -23,5 +47,8 @@ public struct ZDSHello: Equatable, Sendable {
       throw .malformed(message: "ZdsHello")
     }
     version = message.version.rawValue
+    succession =
+      message.hasHandover
+      ? Succession(started: message.handover.started, isResting: message.handover.duty == .rest) : nil
   }
 }

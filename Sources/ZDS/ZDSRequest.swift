@@ -11,6 +11,8 @@ public enum ZDSRequest: Equatable, Sendable, CustomStringConvertible {
   case delete(WorkloadUID)
   /// Everything that is enrolled has been named.
   case snapshotSent
+  /// Take new connections, or leave them to another ztunnel. Only for a ztunnel that knows ``Handover``.
+  case duty(Handover.Duty)
 
   /// Whether exactly one descriptor must come with it (zds.md F1, F2).
   public var carriesNamespace: Bool {
@@ -23,6 +25,8 @@ public enum ZDSRequest: Equatable, Sendable, CustomStringConvertible {
     case .keep(let uid): "keep of \(uid)"
     case .delete(let uid): "delete of \(uid)"
     case .snapshotSent: "end of the snapshot"
+    case .duty(.accept): "request to accept"
+    case .duty(.rest): "request to rest"
     }
   }
 
@@ -42,6 +46,7 @@ public enum ZDSRequest: Equatable, Sendable, CustomStringConvertible {
       case .keep(let uid): $0.keep = .with { $0.uid = uid.text }
       case .delete(let uid): $0.del = .with { $0.uid = uid.text }
       case .snapshotSent: $0.snapshotSent = .init()
+      case .duty(let duty): $0.handover = Handover(duty: duty).message
       }
     }
     guard let bytes: [UInt8] = try? message.serializedBytes() else { throw .malformed(message: "WorkloadRequest") }
@@ -51,23 +56,44 @@ public enum ZDSRequest: Equatable, Sendable, CustomStringConvertible {
 
   /// Reads one packet. Throws ``ZDSError``: malformed, empty payload, empty uid, missing workload info.
   public init(decoding bytes: [UInt8]) throws(ZDSError) {
+    self = try Self.decode(bytes).0
+  }
+
+  /// The bytes that, appended to those of a request, announce `sockets` that come with it.
+  static func announcement(of sockets: Int) -> [UInt8] {
+    // Two messages one after the other are one with the fields of both.
+    let message = Istio_Workload_Zds_WorkloadRequest.with { $0.handover = Handover(sockets: sockets).message }
+    return (try? message.serializedBytes()) ?? []
+  }
+
+  /// Reads one packet, and ``Handover`` where the agent knows it. Throws as ``init(decoding:)``.
+  static func decode(_ bytes: [UInt8]) throws(ZDSError) -> (ZDSRequest, Handover?) {
     guard let message = try? Istio_Workload_Zds_WorkloadRequest(serializedBytes: bytes) else {
       throw .malformed(message: "WorkloadRequest")
     }
+    let handover = message.hasHandover ? try Handover(message.handover) : nil
+    return (try request(message, handover?.duty), handover)
+  }
+
+  private static func request(
+    _ message: Istio_Workload_Zds_WorkloadRequest, _ duty: Handover.Duty?
+  ) throws(ZDSError) -> ZDSRequest {
     switch message.payload {
-    case nil: throw .emptyPayload(message: "WorkloadRequest")
+    case nil:
+      guard let duty else { throw .emptyPayload(message: "WorkloadRequest") }
+      return .duty(duty)
     case .add(let add):
       guard let uid = WorkloadUID(add.uid) else { throw .emptyUID(message: "AddWorkload") }
       guard add.hasWorkloadInfo else { throw .missingWorkloadInfo(uid) }
       let info = add.workloadInfo
-      self = .add(uid, .init(name: info.name, namespace: info.namespace, serviceAccount: info.serviceAccount))
+      return .add(uid, .init(name: info.name, namespace: info.namespace, serviceAccount: info.serviceAccount))
     case .keep(let keep):
       guard let uid = WorkloadUID(keep.uid) else { throw .emptyUID(message: "KeepWorkload") }
-      self = .keep(uid)
+      return .keep(uid)
     case .del(let delete):
       guard let uid = WorkloadUID(delete.uid) else { throw .emptyUID(message: "DelWorkload") }
-      self = .delete(uid)
-    case .snapshotSent: self = .snapshotSent
+      return .delete(uid)
+    case .snapshotSent: return .snapshotSent
     }
   }
 }

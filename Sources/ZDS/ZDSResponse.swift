@@ -10,25 +10,33 @@ public enum ZDSResponse: Equatable, Sendable {
   /// Two nested length-delimited fields, each with a tag byte and a two-byte length, leave this much of a packet.
   static let maximumReason = PacketSocket.maximumPacket - 6
 
-  /// One packet. A reason that does not fit is cut at a character boundary (zds.md T2).
-  public func encoded() -> [UInt8] {
+  /// One packet. A reason that does not fit is cut at a character boundary (zds.md T2). `sockets` is how many come with
+  /// it, for an agent that knows ``Handover``.
+  public func encoded(with sockets: Int = 0) -> [UInt8] {
     let message = Istio_Workload_Zds_WorkloadResponse.with {
       switch self {
       case .acknowledged: $0.ack = .init()
       case .refused(let reason):
         $0.ack = .with { $0.error = reason.isEmpty ? "unknown error" : Self.trimmed(reason) }
       }
+      if sockets > 0 { $0.handover = Handover(sockets: sockets).message }
     }
     return (try? message.serializedBytes()) ?? []
   }
 
   /// Reads one packet. Throws ``ZDSError``: malformed, empty payload.
   public init(decoding bytes: [UInt8]) throws(ZDSError) {
+    self = try Self.decode(bytes).0
+  }
+
+  /// Reads one packet, and how many sockets come with it. Throws as ``init(decoding:)``.
+  static func decode(_ bytes: [UInt8]) throws(ZDSError) -> (ZDSResponse, sockets: Int) {
     guard let message = try? Istio_Workload_Zds_WorkloadResponse(serializedBytes: bytes) else {
       throw .malformed(message: "WorkloadResponse")
     }
     guard case .ack(let ack) = message.payload else { throw .emptyPayload(message: "WorkloadResponse") }
-    self = ack.error.isEmpty ? .acknowledged : .refused(ack.error)
+    let sockets = message.hasHandover ? try Handover(message.handover).sockets : 0
+    return (ack.error.isEmpty ? .acknowledged : .refused(ack.error), sockets)
   }
 
   private static func trimmed(_ reason: String) -> String {

@@ -12,6 +12,8 @@ public final class ZDSServer {
     /// Between two accepts, so that a crash-looping ztunnel costs little.
     public var acceptPause: Duration = .milliseconds(200)
     public var connections = 16
+    /// Listening sockets kept for all workloads together.
+    public var keptSockets = 16_384
 
     public init() {}
   }
@@ -19,6 +21,7 @@ public final class ZDSServer {
   private struct Entry {
     var info: WorkloadInfo
     var namespace: NetworkNamespace?
+    var sockets = KeptSockets()
   }
 
   private final class Connection {
@@ -26,6 +29,13 @@ public final class ZDSServer {
     var session = AgentSession<NetworkNamespace>()
     var watch: Watch?
     var timer: LoopTimer?
+    /// Descriptors of the packet at hand.
+    var arrived: [SharedDescriptor] = []
+    /// Workloads it could not start. As long as there are any, nobody else rests on its account.
+    var refused: Set<WorkloadUID> = []
+    var isResting = false
+    /// Of several ztunnels the one with the highest rank serves; one that does not know ``Handover`` has the lowest.
+    var rank: UInt64 = 0
 
     init(socket: PacketSocket) { self.socket = socket }
   }
@@ -81,7 +91,10 @@ public final class ZDSServer {
     var held = namespace
     if let known = entries[uid]?.namespace, known.identity == namespace.identity { held = known }
     let request = try OutgoingRequest.add(uid, info, held)
-    entries[uid] = Entry(info: info, namespace: held)
+    var sockets = entries[uid]?.sockets ?? KeptSockets()
+    // Those of another namespace are of no use to anybody any more.
+    sockets.keepOnly(namespace.identity)
+    entries[uid] = Entry(info: info, namespace: held, sockets: sockets)
     try await send(request, .add).get()
   }
 
@@ -89,11 +102,13 @@ public final class ZDSServer {
   /// would not expect it. Throws ``ZDSError/messageTooLong(bytes:)``.
   public func keep(_ uid: WorkloadUID, _ info: WorkloadInfo) throws(ZDSError) {
     _ = try OutgoingRequest<NetworkNamespace>.keep(uid)
-    entries[uid] = Entry(info: info, namespace: nil)
+    entries[uid] = Entry(info: info, namespace: nil, sockets: entries[uid]?.sockets ?? KeptSockets())
   }
 
-  /// Tells every ztunnel that this workload left. Returns when all have answered or are gone; a ztunnel that was gone
-  /// learns it from its next snapshot, so there is nothing to retry.
+  /// Tells every ztunnel that this workload left, and lets go of its sockets.
+  ///
+  /// Returns when all have answered or are gone; a ztunnel that was gone learns it from its next snapshot, so there is
+  /// nothing to retry.
   public func delete(_ uid: WorkloadUID) async {
     entries[uid] = nil
     guard let request = try? OutgoingRequest<NetworkNamespace>.delete(uid) else { return }
@@ -118,6 +133,8 @@ public final class ZDSServer {
       nextTicket += 1
       // One that has not said hello yet learns everything from its snapshot.
       let targets = connections.filter { [.snapshot, .live].contains($0.value.session.phase) }
+        // One that rests would only open sockets of its own beside those of the one that serves.
+        .filter { kind == .delete || !$0.value.isResting }
         .map { FanOut.Target(connection: $0.key, live: $0.value.session.phase == .live) }
       var fanOut = FanOut(kind, to: targets)
       if let outcome = fanOut.begin() {
@@ -196,12 +213,13 @@ public final class ZDSServer {
   private func receive(_ id: UInt64) {
     guard let connection = connections[id] else { return }
     do throws(ZDSError) {
-      switch try connection.socket.receive() {
+      switch try connection.socket.receive(descriptorsAtMost: Handover.mostSockets) {
       case .nothing: return
       case .endOfFile: drive(id, .endOfFile)
-      case .packet(let bytes, let descriptor):
-        // The agent is never given one (zds.md F9).
-        drive(id, descriptor == nil ? .packet(bytes) : .failed(.unexpectedDescriptors(count: 1)))
+      case .packet(let bytes, let descriptors):
+        connection.arrived = descriptors
+        drive(id, .packet(bytes, descriptors: descriptors.count))
+        connection.arrived = []
       }
     } catch { drive(id, .failed(error)) }
   }
@@ -220,15 +238,20 @@ public final class ZDSServer {
         switch action {
         case .askSnapshot(let hello):
           observer(.hello(id, version: hello.version))
+          connection.rank = hello.succession?.started ?? 0
+          connection.isResting = hello.succession?.isResting ?? false
           inputs.append(.snapshot(snapshot()))
         case .send(let request):
-          do { try connection.socket.send(request.bytes, passing: request.namespace?.descriptor.raw) } catch {
-            inputs.append(.failed(error))
-          }
+          do throws(ZDSError) { try send(request, on: connection) } catch { inputs.append(.failed(error)) }
         case .armDeadline(let number): arm(number, for: id)
         case .finished(let ticket, let outcome): finish(ticket, outcome, from: id)
-        case .snapshotEntryRefused(let uid, let text): observer(.snapshotEntryRefused(id, uid, text))
-        case .becameLive: observer(.live(id))
+        case .snapshotEntryRefused(let uid, let text):
+          connection.refused.insert(uid)
+          observer(.snapshotEntryRefused(id, uid, text))
+        case .keepSockets(let request): keepSockets(of: request, from: id, connection)
+        case .becameLive:
+          observer(.live(id))
+          assignDuties()
         case .close(let error): close(id, error)
         }
       }
@@ -241,5 +264,69 @@ public final class ZDSServer {
     connection.timer?.cancel()
     connection.socket.shutDown()
     observer(.closed(id, error))
+    assignDuties()
+  }
+
+  // MARK: Handover
+
+  private func send(_ request: OutgoingRequest<NetworkNamespace>, on connection: Connection) throws(ZDSError) {
+    let namespace = request.namespace.map { [$0.descriptor] } ?? []
+    guard connection.session.knowsHandover else {
+      return try connection.socket.send(request.bytes, passing: namespace)
+    }
+    var kept: [SharedDescriptor] = []
+    if let uid = request.uid, let identity = request.namespace?.identity {
+      kept = entries[uid]?.sockets.descriptors(in: identity) ?? []
+    }
+    let (bytes, sockets) = request.packet(with: kept)
+    try connection.socket.send(bytes, passing: namespace + sockets)
+  }
+
+  private func keepSockets(
+    of request: OutgoingRequest<NetworkNamespace>, from id: UInt64, _ connection: Connection
+  ) {
+    // Gone meanwhile, or elsewhere: what came is closed.
+    guard let uid = request.uid, let namespace = request.namespace?.identity, var entry = entries[uid],
+      entry.namespace?.identity == namespace
+    else { return }
+    // What the only ztunnel does not have any more is nobody's.
+    if connections.count == 1 { entry.sockets = KeptSockets() }
+    entries[uid]?.sockets = KeptSockets()
+    var room = limits.keptSockets - entries.values.reduce(entry.sockets.count) { $0 + $1.sockets.count }
+    for descriptor in connection.arrived {
+      let before = entry.sockets.count
+      if !entry.sockets.keep(descriptor, in: namespace, hasRoom: room > 0) { observer(.socketRefused(id, uid)) }
+      room -= entry.sockets.count - before
+    }
+    entries[uid] = entry
+    if connection.refused.remove(uid) != nil { assignDuties() }
+  }
+
+  /// The newest ztunnel that serves everything takes new connections; those before it rest, if they know how. When it is
+  /// gone the one before it goes on, after it has learnt what was added meanwhile.
+  private func assignDuties() {
+    let live = connections.filter { $0.value.session.phase == .live }
+      .sorted { ($0.value.rank, $0.key) > ($1.value.rank, $1.key) }
+    guard listener != nil, let (newest, serving) = live.first else { return }
+    if serving.isResting {
+      serving.isResting = false
+      for request in snapshot() where request.namespace != nil { tell(newest, request) }
+      if let request = try? OutgoingRequest<NetworkNamespace>.duty(.accept) { tell(newest, request) }
+      observer(.told(newest, .accept))
+    }
+    // A successor that cannot take over sockets has its own beside them, and theirs must go on being served.
+    guard serving.session.knowsHandover, serving.refused.isEmpty else { return }
+    for (id, connection) in live.dropFirst() where connection.session.knowsHandover && !connection.isResting {
+      connection.isResting = true
+      if let request = try? OutgoingRequest<NetworkNamespace>.duty(.rest) { tell(id, request) }
+      observer(.told(id, .rest))
+    }
+  }
+
+  /// Submits a request nobody waits for.
+  private func tell(_ id: UInt64, _ request: OutgoingRequest<NetworkNamespace>) {
+    let ticket = nextTicket
+    nextTicket += 1
+    drive(id, .submit(ticket, request))
   }
 }

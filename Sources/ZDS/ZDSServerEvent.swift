@@ -10,6 +10,10 @@ public enum ZDSServerEvent: Sendable, CustomStringConvertible {
   case hello(UInt64, version: Int)
   case live(UInt64)
   case snapshotEntryRefused(UInt64, WorkloadUID, String)
+  /// A ztunnel that knows ``Handover`` was told whether to take new connections.
+  case told(UInt64, Handover.Duty)
+  /// A descriptor passed as a listening socket of this workload is none, or one too many.
+  case socketRefused(UInt64, WorkloadUID)
   case closed(UInt64, ZDSError)
 
   public var description: String {
@@ -22,6 +26,9 @@ public enum ZDSServerEvent: Sendable, CustomStringConvertible {
     case .live(let id): "ztunnel \(id) has the whole snapshot"
     case .snapshotEntryRefused(let id, let uid, let text):
       "ztunnel \(id) could not start \(uid) from the snapshot: \(ZDSError.refused(text).summary)"
+    case .told(let id, .accept): "ztunnel \(id) takes new connections"
+    case .told(let id, .rest): "ztunnel \(id) leaves new connections to its successor"
+    case .socketRefused(let id, let uid): "ztunnel \(id) passed a descriptor that cannot be kept for \(uid)"
     case .closed(let id, let error): "connection of ztunnel \(id) ended: \(error)"
     }
   }

@@ -105,4 +105,16 @@ struct ResponseTests {
     #expect(reply.header.responseCode == .noError)
     #expect(reply.records.isEmpty)
   }
+
+  @Test("repeats the question byte for byte, whatever its case, and names the owner by it (0x20)")
+  func mixedCase() throws {
+    let query = try query("wEB.Shop.sVC.cluster.LOCAL")
+    let bytes = Response.answer(Answer(addresses: [.v4(1)]), to: query, limit: 512)
+    let asked = query.message.dropFirst(MessageHeader.size)
+    #expect(bytes.dropFirst(MessageHeader.size).prefix(asked.count).elementsEqual(asked))
+    #expect(try Decoded(bytes).records.map(\.name.description) == ["wEB.Shop.sVC.cluster.LOCAL."])
+    for reply in [Response.failure(.serverFailure, to: query), Response.truncated(query)] {
+      #expect(reply.dropFirst(MessageHeader.size).elementsEqual(asked))
+    }
+  }
 }

@@ -16,6 +16,8 @@ final class ControlPlaneFixture: Sendable {
   let right: Node
   let agents: [TestAgent]
   let directory: String
+  /// Variables of the proxies, besides the ordinary ones.
+  private let environment: [String: String]
   private let state = Mutex<[String: [String: Data]]>([Kind.address.url: [:], Kind.policy.url: [:]])
   private let serial = Mutex(0)
   private let process = Mutex<RunningProcess?>(nil)
@@ -24,10 +26,11 @@ final class ControlPlaneFixture: Sendable {
   static let token = "token-of-this-node"
   private static let port = 15012
 
-  private init(_ network: TestNetwork) async throws {
+  private init(_ network: TestNetwork, _ environment: (String) -> [String: String]) async throws {
     self.network = network
     directory = "/tmp/ambient-xds-\(UUID().uuidString.prefix(8))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    self.environment = environment(directory)
     try DevelopmentAuthority.create(in: directory + "/ca")
     (left, right) = (try network.node("left"), try network.node("right"))
     agents = [
@@ -39,19 +42,20 @@ final class ControlPlaneFixture: Sendable {
 
   /// Gives a running mesh to `body`, and takes everything down afterwards.
   static func with(
-    token: String = ControlPlaneFixture.token, _ body: (ControlPlaneFixture) async throws -> Void
+    token: String = ControlPlaneFixture.token, environment: (_ directory: String) -> [String: String] = { _ in [:] },
+    _ body: (ControlPlaneFixture) async throws -> Void
   ) async throws {
     await MeshSlots.shared.take()
     defer { MeshSlots.shared.giveBack() }
     try await TestNetwork.with { network in
-      let fixture = try await ControlPlaneFixture(network)
+      let fixture = try await ControlPlaneFixture(network, environment)
       defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
       do {
         try fixture.write(token: token)
         try fixture.startControlPlane()
         for node in [fixture.left, fixture.right] { try fixture.startZtunnel(on: node) }
         try await body(fixture)
-        for proxy in fixture.proxies.withLock({ $0 }) {
+        for proxy in fixture.proxies.withLock({ $0 }) where proxy.isRunning {
           #expect(proxy.terminate(grace: .seconds(10)) == 0, "ztunnel ends in order")
         }
       } catch {
@@ -95,6 +99,13 @@ final class ControlPlaneFixture: Sendable {
   /// The proxy of the left node, then the right one's.
   func ztunnel(_ index: Int) -> RunningProcess { proxies.withLock { $0[index] } }
 
+  /// Kills the proxies, as a machine that fails does, and starts them anew.
+  func restartZtunnels() throws {
+    for proxy in proxies.withLock({ $0 }) { proxy.kill() }
+    proxies.withLock { $0 = [] }
+    for node in [left, right] { try startZtunnel(on: node) }
+  }
+
   private func startZtunnel(on node: Node) throws {
     let binary = try #require(BuiltProduct.path("ztunnel"), "build the package first")
     let address = "\(right.address(.v4)):\(Self.port)"
@@ -107,7 +118,7 @@ final class ControlPlaneFixture: Sendable {
         "POD_NAME": "ztunnel-\(name)", "POD_NAMESPACE": "istio-system", "NODE_NAME": name,
         "INPOD_UDS": agents[node === left ? 0 : 1].socketPath, "ZTUNNEL_WORKER_THREADS": "2",
         "RUST_LOG": "info,access=debug", "CONNECTION_TERMINATION_DEADLINE": "2s",
-      ])
+      ].merging(environment.mapValues { $0.replacing("NODE", with: name) }) { $1 })
     proxies.withLock { $0.append(process) }
   }
 

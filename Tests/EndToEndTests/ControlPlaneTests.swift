@@ -133,6 +133,24 @@ struct ControlPlaneTests {
     }
   }
 
+  @Test("a connection that needs a certificate is held until there is one, and not refused at the first failure")
+  func heldForCertificate() async throws {
+    try await ControlPlaneFixture.with { mesh in
+      let hold = mesh.directory + "/state.json.unsigned"
+      try Data().write(to: URL(fileURLWithPath: hold))
+      let cast = try await Cast(mesh)
+      let plane = try mesh.controlPlane
+      func refusals() -> Int { plane.lines.count { $0.contains("not signing") } }
+      #expect(eventually(within: .seconds(20)) { refusals() > 0 }, "it is asked for before it is needed")
+      let before = refusals()
+      let connection = try cast.connect(cast.friend)
+      try connection.send(Array("held".utf8))
+      #expect(eventually(within: .seconds(9)) { refusals() > before }, "the connection has it tried again")
+      try FileManager.default.removeItem(atPath: hold)
+      #expect(String(decoding: try connection.receive(4, timeout: .seconds(30)), as: UTF8.self) == "held")
+    }
+  }
+
   @Test("refuses a wrong token; nothing is served until the right one is in its file")
   func token() async throws {
     try await ControlPlaneFixture.with(token: "of somebody else") { mesh in

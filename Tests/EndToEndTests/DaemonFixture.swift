@@ -9,6 +9,13 @@ final class DaemonFixture: Sendable {
   let mesh: MeshFixture
   private let agents = Mutex<[ObjectIdentifier: RunningProcess]>([:])
 
+  private let older = Mutex<[RunningProcess]>([])
+
+  /// Proxies that were replaced and see their connections to the end.
+  var predecessors: [RunningProcess] { older.withLock { $0 } }
+
+  func remember(predecessor: RunningProcess) { older.withLock { $0.append(predecessor) } }
+
   private init(_ mesh: MeshFixture) { self.mesh = mesh }
 
   /// Gives a running mesh to `body`, and takes everything down afterwards.

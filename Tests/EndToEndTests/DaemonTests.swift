@@ -185,7 +185,10 @@ struct DaemonTests {
       #expect(try open.exchange("still here") == "still here")
       #expect(try connect(client, server).exchange("hello again") == "hello again")
       #expect(echo.peers.count == 2)
-      #expect(try mesh.left.ztunnel.lines.count { $0.contains("connection opened") } == 2, "both were captured")
+      let captured = try eventually(within: .seconds(10)) {
+        try mesh.left.ztunnel.lines.count { $0.contains("connection opened") } == 2
+      }
+      #expect(captured, "both were captured")
     }
   }
 }

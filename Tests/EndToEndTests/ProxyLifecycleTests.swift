@@ -21,26 +21,12 @@ struct ProxyLifecycleTests {
     func connect() throws -> TCPConnection {
       try TCPClient(in: client.pod).connect(to: server.address(port: 8080))
     }
-
-    func endOfConnection() throws -> ConnectionEnd {
-      try TCPClient(in: client.pod).end(of: server.address(port: 8080))
-    }
-  }
-
-  /// Whether a connect was refused by the kernel, as it is where traffic is redirected to a port nobody listens on.
-  private func isRefused(_ connect: () throws -> TCPConnection) throws -> Bool {
-    do {
-      _ = try connect()
-      return false
-    } catch let error as SystemError where error.number == ECONNREFUSED {
-      return true
-    }
   }
 
   // MARK: Ends
 
   @Test(
-    "killed lets nothing out in the clear; started again it serves every pod, and no rule is written anew",
+    "killed lets nothing out in the clear; what connects meanwhile waits and is served by the next one",
     .requires(.command("iptables-legacy-save")))
   func killed() async throws {
     try await MeshFixture.with { mesh in
@@ -52,18 +38,25 @@ struct ProxyLifecycleTests {
       #expect(process.waitForExit(within: .seconds(10)) != nil)
       // The kernel closes what the process had: in order where nothing was left unread.
       #expect(try open.end() != .none)
-      #expect(try isRefused { try setting.connect() })
+      let waiting = try (0..<20).map { _ in try setting.connect() }
+      for (index, connection) in waiting.enumerated() { try connection.send("waiting \(index)") }
       let before = try setting.client.pod.countedRules
       #expect(before.contains { $0.contains("15001") && !$0.hasPrefix("[0:") }, "the rules have counted something")
+      #expect(setting.echo.peers.count == 1, "nothing arrived without a proxy")
 
       try mesh.startZtunnel(on: mesh.left)
       #expect(mesh.left.agent.hasSentSnapshots(2))
       #expect(try setting.client.pod.countedRules == before)
+      for (index, connection) in waiting.enumerated() {
+        let word = Array("waiting \(index)".utf8)
+        #expect(try connection.receive(word.count) == word)
+      }
+      #expect(try mesh.left.ztunnel.waitForLine("pod is served", "adopted=\"") != nil)
       #expect(try setting.connect().exchange("hello again") == "hello again")
     }
   }
 
-  @Test("killed on the server's side is found again by the client's once it is back")
+  @Test("killed on the server's side is waited for by the client's, and found again")
   func peerKilled() async throws {
     try await MeshFixture.with { mesh in
       let setting = try await Setting(mesh)
@@ -73,16 +66,17 @@ struct ProxyLifecycleTests {
       process.kill()
       #expect(process.waitForExit(within: .seconds(10)) != nil)
       #expect(try open.end() == .reset)
-      #expect(try setting.endOfConnection() == .reset)
-      #expect(try mesh.left.ztunnel.waitForLine("connection complete", "HBONE_UNREACHABLE") != nil)
+      let waiting = try setting.connect()
+      try waiting.send("waiting")
       try mesh.startZtunnel(on: mesh.right)
+      #expect(try waiting.receive(7) == Array("waiting".utf8))
       #expect(mesh.right.agent.hasSentSnapshots(2))
       #expect(try setting.connect().exchange("hello again") == "hello again")
     }
   }
 
   @Test(
-    "asked to end takes no new connection, lets open ones finish, and then exits with 0",
+    "asked to end leaves new connections to its successor, lets open ones finish, and then exits with 0",
     arguments: ["left", "right"])
   func drains(side: String) async throws {
     try await MeshFixture.with(environment: ["CONNECTION_TERMINATION_DEADLINE": "30s"]) { mesh in
@@ -90,16 +84,15 @@ struct ProxyLifecycleTests {
       let open = try setting.connect()
       #expect(try open.exchange("hello") == "hello")
       let node = side == "left" ? mesh.left : mesh.right
-      let pod = side == "left" ? setting.client : setting.server
       let process = try node.ztunnel
       process.signal(SIGTERM)
-      #expect(
-        try eventually(within: .seconds(10)) { try pod.pod.listeningPorts.isDisjoint(with: [15001, 15006, 15008]) })
-      if side == "left" {
-        #expect(try isRefused { try setting.connect() })
-      } else {
-        #expect(try setting.endOfConnection() == .reset)
-      }
+      #expect(process.waitForLine("shutting down") != nil)
+      let waiting = try setting.connect()
+      try waiting.send("waiting")
+      try mesh.startZtunnel(on: node, ["CONNECTION_TERMINATION_DEADLINE": "30s"])
+      #expect(try waiting.receive(7) == Array("waiting".utf8))
+      try waiting.finishSending()
+      #expect(try waiting.receiveToEnd().isEmpty)
       #expect(process.isRunning)
       #expect(try open.exchange("still here") == "still here")
       try open.finishSending()

@@ -22,7 +22,12 @@ struct DaemonProofTests {
     func connected() {}
     func disconnected(_ error: ZDSError) {}
     func dialFailed(_ error: ZDSError, retryIn delay: Duration) {}
-    func follow(_ instruction: WorkloadInstruction<NetworkNamespace>) async -> InstructionAnswer {
+    func sockets(of uid: WorkloadUID) -> [SharedDescriptor] { [] }
+    func handedOver(_ uid: WorkloadUID) {}
+    func take(_ duty: Handover.Duty) async {}
+    func follow(
+      _ instruction: WorkloadInstruction<NetworkNamespace>, with kept: [SharedDescriptor]
+    ) async -> InstructionAnswer {
       if case .add(_, _, let namespace) = instruction, listens, sockets.isEmpty {
         for port in [15001, 15006, 15008] as [UInt16] {
           do { sockets.append(try Self.listener(in: namespace, port)) } catch { return .refuse("\(error)") }
@@ -184,7 +189,7 @@ struct DaemonProofTests {
         }
       }
       let text = try ask("GET /metrics")
-      #expect(text.contains("node_agent_workloads{state=\"PENDING\"} 1\n"))
+      #expect(text.contains("node_agent_workload_proofs{state=\"PENDING\"} 1\n"))
       #expect(text.contains("node_agent_escaped_packets_total 0\n"))
       #expect(try ask("GET /").hasPrefix("HTTP/1.1 404"))
       #expect(try ask("POST /status").hasPrefix("HTTP/1.1 405"))

@@ -15,7 +15,12 @@ struct DaemonTests {
     func connected() {}
     func disconnected(_ error: ZDSError) { lines.append("disconnected") }
     func dialFailed(_ error: ZDSError, retryIn delay: Duration) {}
-    func follow(_ instruction: WorkloadInstruction<NetworkNamespace>) async -> InstructionAnswer {
+    func sockets(of uid: WorkloadUID) -> [SharedDescriptor] { [] }
+    func handedOver(_ uid: WorkloadUID) {}
+    func take(_ duty: Handover.Duty) async {}
+    func follow(
+      _ instruction: WorkloadInstruction<NetworkNamespace>, with sockets: [SharedDescriptor]
+    ) async -> InstructionAnswer {
       switch instruction {
       case .add(let uid, _, let namespace): lines.append("add \(uid) \(namespace.identity)")
       case .addWithoutNamespace(let uid, _): lines.append("bad add \(uid)")

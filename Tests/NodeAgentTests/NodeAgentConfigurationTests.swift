@@ -9,7 +9,7 @@ struct NodeAgentConfigurationTests {
   func defaults() throws {
     let configuration = try NodeAgentConfiguration(environment: [:])
     #expect(configuration.socketPath.text == "/var/run/ztunnel/ztunnel.sock")
-    #expect(configuration.workloads == "/etc/ambient/workloads.d")
+    #expect(configuration.directory == "/etc/ambient/workloads.d")
     #expect(configuration.reconcileInterval == .seconds(30))
     #expect(!configuration.redirection.dnsCapture)
     #expect(configuration.redirection.ipv6)
@@ -30,7 +30,7 @@ struct NodeAgentConfigurationTests {
         "HOST_PROBE_SNAT_IPV6": "fd00::1",
       ])
     #expect(configuration.socketPath.text == "/tmp/flag.sock")
-    #expect(configuration.workloads == "/tmp/w")
+    #expect(configuration.directory == "/tmp/w")
     #expect(configuration.redirection.dnsCapture)
     #expect(!configuration.redirection.ipv6)
     #expect(configuration.reconcileInterval == .seconds(90))

@@ -65,3 +65,15 @@ extension EventLoop {
     return condition()
   }
 }
+
+extension NodeAgentConfiguration {
+  /// The directory of workload files; nil with another source.
+  var directory: String? {
+    if case .directory(let path) = source { path } else { nil }
+  }
+
+  /// Nil with another source.
+  var kubernetes: KubernetesSettings? {
+    if case .kubernetes(let settings) = source { settings } else { nil }
+  }
+}

@@ -39,7 +39,7 @@ struct WorkloadFileTests {
     let workload = try #require(found.first)
     #expect(workload.uid.text == "2c48913c-b29f-11e7-9350-020968147796")
     #expect(workload.info.serviceAccount == "front")
-    #expect(workload.location.path == "/proc/4711/ns/net")
+    #expect(workload.location == .process(4711))
     #expect(!workload.inMesh)
     #expect(workload.annotations.bypassInboundCapture == true)
     #expect(workload.annotations.dnsCapture == false)

@@ -53,6 +53,58 @@ struct DeltaSubscriptionTests {
     #expect(detail.code == 3)
   }
 
+  @Test("what is understood is retained before it is acknowledged, and makes the same mesh after a restart")
+  func restart() throws {
+    let node = NodeDescription(environment: [:])
+    var subscription = DeltaSubscription(node: node, retains: true)
+    _ = subscription.receive(.opened)
+    let bad = try workload("bad") { $0.addresses = [.init([1, 2, 3])] }
+    let responses = [
+      response(.address, [resource("u", try workload("u"), version: "5"), resource("bad", bad)], removed: ["old"]),
+      response(.authorization, [resource("ns/unclear", try workload("u"))]),
+    ]
+    var retained: [Envoy_Service_Discovery_V3_DeltaDiscoveryResponse] = []
+    var changes: [MeshChange] = []
+    for response in responses {
+      let actions = subscription.receive(.received(response))
+      let kept = try #require(
+        actions.firstIndex { if case .retain = $0 { true } else { false } })
+      let sent = try #require(actions.firstIndex { if case .send = $0 { true } else { false } })
+      #expect(kept < sent)
+      if case .retain(let response) = actions[kept] { retained.append(response) }
+      changes += actions.changes
+    }
+    #expect(retained.map { $0.resources.map(\.name) } == [["u"], ["ns/unclear"]])
+    #expect(changes.contains { if case .upsertPolicy = $0 { true } else { false } }, "something stands in for it")
+
+    var restarted = DeltaSubscription(node: node, retains: true)
+    #expect(restarted.restore(retained) == changes)
+    #expect(!restarted.isReady, "only the control plane itself can say so")
+    let requests = restarted.receive(.opened).requests
+    #expect(requests.map(\.initialResourceVersions) == [["u": "5"], ["ns/unclear": ""]])
+  }
+
+  @Test("of a name that comes several times in one response, a restart keeps the last word too")
+  func repeated() throws {
+    let node = NodeDescription(environment: [:])
+    var reporting = Istio_Security_Authorization()
+    reporting.dryRun = true
+    let (unclear, clear) = (try workload("u"), try policy("p"))
+    let dryRun: [UInt8] = try reporting.serializedBytes()
+    for contents in [[unclear, dryRun, clear], [unclear, dryRun], [unclear, dryRun, unclear]] {
+      var subscription = DeltaSubscription(node: node, retains: true)
+      let actions = subscription.receive(
+        .received(response(.authorization, contents.map { resource("ns/p", $0) })))
+      let retained = actions.compactMap { action in
+        if case .retain(let response) = action { response } else { nil }
+      }
+      var restarted = DeltaSubscription(node: node, retains: true)
+      let empty = MeshSnapshot(settings: MeshSettings())
+      let (before, after) = (empty.applying(actions.changes).0, empty.applying(restarted.restore(retained)).0)
+      #expect(before.policyCount == after.policyCount)
+    }
+  }
+
   @Test("a reconnect names what is held with its version, and not what was refused or removed")
   func reconnect() throws {
     var subscription = subscription()

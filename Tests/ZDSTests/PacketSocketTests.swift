@@ -70,8 +70,8 @@ struct PacketSocketTests {
     switch try socket.receive() {
     case .nothing: "nothing"
     case .endOfFile: "end"
-    case .packet(let bytes, let descriptor):
-      "\(bytes.count) bytes, \(descriptor == nil ? "no descriptor" : "a descriptor")"
+    case .packet(let bytes, let descriptors):
+      "\(bytes.count) bytes, \(descriptors.isEmpty ? "no descriptor" : "a descriptor")"
     }
   }
 
@@ -117,7 +117,7 @@ struct PacketSocketTests {
     do {
       let (here, there) = try pair()
       try sendDescriptors(1, on: there)
-      guard case .packet(_, .some(let descriptor)) = try here.receive() else {
+      guard case .packet(_, let descriptors) = try here.receive(), let descriptor = descriptors.first else {
         Issue.record("no descriptor")
         return
       }
@@ -160,7 +160,7 @@ struct PacketSocketTests {
 
   @Test("an add without a descriptor is refused")
   func addWithoutDescriptor() throws {
-    #expect(throws: ZDSError.descriptorMissing) { _ = try ZDSClient.instruction(Self.add, nil) }
+    #expect(throws: ZDSError.descriptorMissing) { _ = try IncomingRequest(Self.add, []) }
   }
 
   @Test(
@@ -170,7 +170,7 @@ struct PacketSocketTests {
     let before = openEventDescriptors()
     let bytes = try request.encoded()
     #expect(throws: ZDSError.unexpectedDescriptors(count: 1)) {
-      try ZDSClient.instruction(bytes, Descriptor(owning: eventfd(0, CInt(EFD_CLOEXEC))))
+      try IncomingRequest(bytes, [SharedDescriptor(Descriptor(owning: eventfd(0, CInt(EFD_CLOEXEC))))])
     }
     #expect(openEventDescriptors() == before)
   }
@@ -178,18 +178,25 @@ struct PacketSocketTests {
   @Test("an add with something that is no network namespace names it")
   func wrongDescriptor() throws {
     let before = openEventDescriptors()
-    let event = Descriptor(owning: eventfd(0, CInt(EFD_CLOEXEC)))
-    guard case .addWithoutNamespace(_, .notANetworkNamespace) = try ZDSClient.instruction(Self.add, event) else {
-      Issue.record("the eventfd was taken for a namespace")
-      return
+    do {
+      let event = SharedDescriptor(Descriptor(owning: eventfd(0, CInt(EFD_CLOEXEC))))
+      guard
+        case .instruction(.addWithoutNamespace(_, .notANetworkNamespace), _) =
+          try IncomingRequest(Self.add, [event]).content
+      else {
+        Issue.record("the eventfd was taken for a namespace")
+        return
+      }
     }
     #expect(openEventDescriptors() == before)
   }
 
   @Test("an add with a network namespace has its identity")
   func rightDescriptor() throws {
-    let descriptor = try Descriptor.open("/proc/self/ns/net", O_RDONLY)
-    guard case .add(_, let info, let namespace) = try ZDSClient.instruction(Self.add, descriptor) else {
+    let descriptor = SharedDescriptor(try Descriptor.open("/proc/self/ns/net", O_RDONLY))
+    guard
+      case .instruction(.add(_, let info, let namespace), _) = try IncomingRequest(Self.add, [descriptor]).content
+    else {
       Issue.record("the namespace was refused")
       return
     }

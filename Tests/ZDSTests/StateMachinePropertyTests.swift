@@ -88,7 +88,7 @@ struct StateMachinePropertyTests {
           case .armDeadline(let number): deadline = number
           case .finished(let ticket, _): #expect(finished.insert(ticket).inserted, "two outcomes")
           case .askSnapshot: try give(.snapshot([.keep(uid("s1")), .keep(uid("s2"))]))
-          case .snapshotEntryRefused, .becameLive, .close: break
+          case .snapshotEntryRefused, .keepSockets, .becameLive, .close: break
           }
         }
         #expect(outstanding <= 1)

@@ -138,7 +138,7 @@ struct WorkloadManagerTests {
     #expect(script.give(.connected) == [])
     #expect(script.add("u1") == ["ack"])
     #expect(script.keep("u2") == ["ack"])
-    #expect(script.snapshotSent() == ["ready", "drain u3#3 immediate", "ack"])
+    #expect(script.snapshotSent() == ["ready", "drain u3#3 removal", "ack"])
     #expect(script.manager.runningCount == 2)
   }
 
@@ -152,7 +152,7 @@ struct WorkloadManagerTests {
     _ = script.add("u1")
     #expect(script.delete("u1") == ["ack"])
     #expect(script.manager.runningCount == 1)
-    #expect(script.snapshotSent() == ["ready", "drain u1#1 immediate", "ack"])
+    #expect(script.snapshotSent() == ["ready", "drain u1#1 removal", "ack"])
   }
 
   @Test("a delete cuts at once, and one of something unknown is fine")
@@ -160,7 +160,7 @@ struct WorkloadManagerTests {
     var script = Script()
     script.goLive()
     script.run("u1")
-    #expect(script.delete("u1") == ["drain u1#1 immediate", "ack"])
+    #expect(script.delete("u1") == ["drain u1#1 removal", "ack"])
     #expect(script.delete("u1") == ["ack"])
     #expect(script.manager.workloads.isEmpty)
   }

@@ -192,13 +192,9 @@ struct ConfigurationTests {
     "a variable that asks for what does not exist is refused, with what to do instead",
     arguments: [
       ("FAKE_CA", "true", "LOCAL_CA_PATH"),
-      ("PROXY_CONFIG", "concurrency: 2", "unset"),
       ("PROXY_MODE", "dedicated", "shared"),
       ("ENABLE_PROXY", "false", "unset"),
       ("XDS_ON_DEMAND", "true", "unset"),
-      ("CRL_PATH", "/var/run/secrets/istio/crl", "unset"),
-      ("COMPLIANCE_POLICY", "pqc", "unset"),
-      ("TLS12_ENABLED", "true", "unset"),
     ])
   func refusesUnsupported(_ variable: String, _ value: String, _ remedy: String) throws {
     let problems = problems([variable: value])
@@ -212,7 +208,7 @@ struct ConfigurationTests {
     "the same variables are accepted where they ask for nothing",
     arguments: [
       ("XDS_ADDRESS", ""), ("CA_ADDRESS", ""), ("FAKE_CA", "false"), ("PROXY_CONFIG", ""), ("PROXY_MODE", "shared"),
-      ("ENABLE_PROXY", "true"), ("ISTIO_META_DNS_CAPTURE", "false"), ("UNSTABLE_ENABLE_SOCKS5", "false"),
+      ("ENABLE_PROXY", "true"), ("ISTIO_META_DNS_CAPTURE", "true"), ("UNSTABLE_ENABLE_SOCKS5", "false"),
       ("XDS_ON_DEMAND", "false"), ("CRL_PATH", ""), ("COMPLIANCE_POLICY", ""), ("TLS12_ENABLED", "false"),
       ("INPOD_ENABLED", "true"), ("RUST_BACKTRACE", "1"), ("POD_NAME", "ztunnel-x"), ("INSTANCE_IP", "10.0.0.1"),
     ])

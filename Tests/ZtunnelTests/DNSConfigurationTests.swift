@@ -11,14 +11,14 @@ struct DNSConfigurationTests {
     return try ZtunnelConfiguration(environment: minimal.merging(variables) { $1 }, processorCount: 1).dnsProxy
   }
 
-  @Test("is off unless it is switched on by the word true", arguments: [nil, "", "false", "1", "yes"] as [String?])
-  func off(_ value: String?) throws {
-    #expect(try configuration(value.map { ["ISTIO_META_DNS_CAPTURE": $0] } ?? [:]) == nil)
+  @Test("is off where the variable is there and is not the word true", arguments: ["", "false", "1", "yes"])
+  func off(_ value: String) throws {
+    #expect(try configuration(["ISTIO_META_DNS_CAPTURE": value]) == nil)
   }
 
-  @Test("is on in both families of loopback", arguments: ["true", "TRUE"])
-  func on(_ value: String) throws {
-    let proxy = try #require(try configuration(["ISTIO_META_DNS_CAPTURE": value]))
+  @Test("is on otherwise, in both families of loopback", arguments: [nil, "true", "TRUE"] as [String?])
+  func on(_ value: String?) throws {
+    let proxy = try #require(try configuration(value.map { ["ISTIO_META_DNS_CAPTURE": $0] } ?? [:]))
     #expect(proxy.addresses == ["127.0.0.1:15053", "[::1]:15053"].compactMap { SocketAddress($0) })
     #expect(proxy.resolver == MeshResolver(clusterDomain: "cluster.local"))
   }

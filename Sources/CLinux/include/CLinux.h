@@ -3,6 +3,7 @@
 #ifndef AMBIENT_CLINUX_H
 #define AMBIENT_CLINUX_H
 
+#include <malloc.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -25,8 +26,8 @@ int ambient_unshare_net(void);
 // 1 when `fd` is a network namespace, else 0 (NS_GET_NSTYPE).
 int ambient_is_network_namespace(int fd);
 
-// Sends one packet with at most one descriptor (`passed` < 0: none). MSG_NOSIGNAL. Returns bytes, or -1 with errno.
-ssize_t ambient_send_packet(int socket, const void *bytes, size_t count, int passed);
+// Sends one packet with `passed` descriptors, 253 at most. MSG_NOSIGNAL. Returns bytes, or -1 with errno.
+ssize_t ambient_send_packet(int socket, const void *bytes, size_t count, const int *descriptors, int passed);
 // Receives one packet and up to `capacity` descriptors, all close-on-exec. `*received` gets their number,
 // `*flags` the message flags (MSG_TRUNC, MSG_CTRUNC). Returns bytes, or -1 with errno.
 ssize_t ambient_receive_packet(int socket, void *bytes, size_t count, int *descriptors, int capacity, int *received,
@@ -35,6 +36,9 @@ ssize_t ambient_receive_packet(int socket, void *bytes, size_t count, int *descr
 // The destination before REDIRECT, by SO_ORIGINAL_DST. `storage` must hold a sockaddr_in6. Returns 0, or -1 with errno.
 int ambient_original_destination_v4(int socket, struct sockaddr_in *address);
 int ambient_original_destination_v6(int socket, struct sockaddr_in6 *address);
+
+// The network namespace a socket belongs to (SIOCGSKNS), as a new descriptor with close-on-exec, or -1 with errno.
+int ambient_namespace_of_socket(int socket);
 
 // Non-variadic forms.
 int ambient_open(const char *path, int flags, mode_t mode);

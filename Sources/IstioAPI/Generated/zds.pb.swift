@@ -56,6 +56,76 @@ public nonisolated enum Istio_Workload_Zds_Version: SwiftProtobuf.Enum, Swift.Ca
 
 }
 
+/// Whether this ztunnel is to take new connections.
+public nonisolated enum Istio_Workload_Zds_Duty: SwiftProtobuf.Enum, Swift.CaseIterable {
+  public typealias RawValue = Int
+  case unchanged // = 0
+
+  /// It is the one that serves.
+  case accept // = 1
+
+  /// Another one serves: leave new connections to it, and see those that are open to their end.
+  case rest // = 2
+  case UNRECOGNIZED(Int)
+
+  public init() {
+    self = .unchanged
+  }
+
+  public init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .unchanged
+    case 1: self = .accept
+    case 2: self = .rest
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  public var rawValue: Int {
+    switch self {
+    case .unchanged: return 0
+    case .accept: return 1
+    case .rest: return 2
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  public static let allCases: [Istio_Workload_Zds_Duty] = [
+    .unchanged,
+    .accept,
+    .rest,
+  ]
+
+}
+
+/// An extension of this project, in a field that other implementations skip: neither side sends it, nor the descriptors it
+/// announces, before the other has shown that it knows it.
+///
+/// In the hello ztunnel shows that it knows it; in every request of its connection the agent does. From then on the
+/// acknowledgement of an add carries the pod's listening sockets, which the agent keeps, and the add of a pod carries the
+/// sockets that are kept for it, after its network namespace: whoever serves the pod next goes on with the same queue of
+/// connections.
+public nonisolated struct Istio_Workload_Zds_Handover: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Listening sockets that come with this packet.
+  public var sockets: UInt32 = 0
+
+  /// In a request without payload: what to do. In the hello: what this ztunnel was told last.
+  public var duty: Istio_Workload_Zds_Duty = .unchanged
+
+  /// In the hello: milliseconds between the boot of the machine and the start of this ztunnel. A later one succeeds an
+  /// earlier one, in whatever order they connect.
+  public var started: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
 /// The first message on a connection, from ztunnel.
 public nonisolated struct Istio_Workload_Zds_ZdsHello: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -64,9 +134,20 @@ public nonisolated struct Istio_Workload_Zds_ZdsHello: Sendable {
 
   public var version: Istio_Workload_Zds_Version = .notUsed
 
+  public var handover: Istio_Workload_Zds_Handover {
+    get {_handover ?? Istio_Workload_Zds_Handover()}
+    set {_handover = newValue}
+  }
+  /// Returns true if `handover` has been explicitly set.
+  public var hasHandover: Bool {self._handover != nil}
+  /// Clears the value of `handover`. Subsequent reads from it will return its default value.
+  public mutating func clearHandover() {self._handover = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
+
+  fileprivate var _handover: Istio_Workload_Zds_Handover? = nil
 }
 
 /// From the node agent. Each is answered by exactly one WorkloadResponse.
@@ -109,6 +190,15 @@ public nonisolated struct Istio_Workload_Zds_WorkloadRequest: Sendable {
     set {payload = .keep(newValue)}
   }
 
+  public var handover: Istio_Workload_Zds_Handover {
+    get {_handover ?? Istio_Workload_Zds_Handover()}
+    set {_handover = newValue}
+  }
+  /// Returns true if `handover` has been explicitly set.
+  public var hasHandover: Bool {self._handover != nil}
+  /// Clears the value of `handover`. Subsequent reads from it will return its default value.
+  public mutating func clearHandover() {self._handover = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Payload: Equatable, Sendable {
@@ -120,6 +210,8 @@ public nonisolated struct Istio_Workload_Zds_WorkloadRequest: Sendable {
   }
 
   public init() {}
+
+  fileprivate var _handover: Istio_Workload_Zds_Handover? = nil
 }
 
 public nonisolated struct Istio_Workload_Zds_WorkloadInfo: Sendable {
@@ -213,6 +305,15 @@ public nonisolated struct Istio_Workload_Zds_WorkloadResponse: Sendable {
     set {payload = .ack(newValue)}
   }
 
+  public var handover: Istio_Workload_Zds_Handover {
+    get {_handover ?? Istio_Workload_Zds_Handover()}
+    set {_handover = newValue}
+  }
+  /// Returns true if `handover` has been explicitly set.
+  public var hasHandover: Bool {self._handover != nil}
+  /// Clears the value of `handover`. Subsequent reads from it will return its default value.
+  public mutating func clearHandover() {self._handover = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Payload: Equatable, Sendable {
@@ -221,6 +322,8 @@ public nonisolated struct Istio_Workload_Zds_WorkloadResponse: Sendable {
   }
 
   public init() {}
+
+  fileprivate var _handover: Istio_Workload_Zds_Handover? = nil
 }
 
 public nonisolated struct Istio_Workload_Zds_Ack: Sendable {
@@ -244,9 +347,53 @@ nonisolated extension Istio_Workload_Zds_Version: SwiftProtobuf._ProtoNameProvid
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0NOT_USED\0\u{1}V1\0")
 }
 
+nonisolated extension Istio_Workload_Zds_Duty: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNCHANGED\0\u{1}ACCEPT\0\u{1}REST\0")
+}
+
+nonisolated extension Istio_Workload_Zds_Handover: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Handover"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}sockets\0\u{1}duty\0\u{1}started\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.sockets) }()
+      case 2: try { try decoder.decodeSingularEnumField(value: &self.duty) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.started) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.sockets != 0 {
+      try visitor.visitSingularUInt32Field(value: self.sockets, fieldNumber: 1)
+    }
+    if self.duty != .unchanged {
+      try visitor.visitSingularEnumField(value: self.duty, fieldNumber: 2)
+    }
+    if self.started != 0 {
+      try visitor.visitSingularUInt64Field(value: self.started, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: Istio_Workload_Zds_Handover, rhs: Istio_Workload_Zds_Handover) -> Bool {
+    if lhs.sockets != rhs.sockets {return false}
+    if lhs.duty != rhs.duty {return false}
+    if lhs.started != rhs.started {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension Istio_Workload_Zds_ZdsHello: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ZdsHello"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{2}_j\u{3}handover\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -255,20 +402,29 @@ nonisolated extension Istio_Workload_Zds_ZdsHello: SwiftProtobuf.Message, SwiftP
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularEnumField(value: &self.version) }()
+      case 15008: try { try decoder.decodeSingularMessageField(value: &self._handover) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.version != .notUsed {
       try visitor.visitSingularEnumField(value: self.version, fieldNumber: 1)
     }
+    try { if let v = self._handover {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 15008)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: Istio_Workload_Zds_ZdsHello, rhs: Istio_Workload_Zds_ZdsHello) -> Bool {
     if lhs.version != rhs.version {return false}
+    if lhs._handover != rhs._handover {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -276,7 +432,7 @@ nonisolated extension Istio_Workload_Zds_ZdsHello: SwiftProtobuf.Message, SwiftP
 
 nonisolated extension Istio_Workload_Zds_WorkloadRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".WorkloadRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}add\0\u{1}del\0\u{3}snapshot_sent\0\u{2}\u{2}keep\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}add\0\u{1}del\0\u{3}snapshot_sent\0\u{2}\u{2}keep\0\u{2}[j\u{3}handover\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -336,6 +492,7 @@ nonisolated extension Istio_Workload_Zds_WorkloadRequest: SwiftProtobuf.Message,
           self.payload = .keep(v)
         }
       }()
+      case 15008: try { try decoder.decodeSingularMessageField(value: &self._handover) }()
       default: break
       }
     }
@@ -365,11 +522,15 @@ nonisolated extension Istio_Workload_Zds_WorkloadRequest: SwiftProtobuf.Message,
     }()
     case nil: break
     }
+    try { if let v = self._handover {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 15008)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: Istio_Workload_Zds_WorkloadRequest, rhs: Istio_Workload_Zds_WorkloadRequest) -> Bool {
     if lhs.payload != rhs.payload {return false}
+    if lhs._handover != rhs._handover {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -535,7 +696,7 @@ nonisolated extension Istio_Workload_Zds_SnapshotSent: SwiftProtobuf.Message, Sw
 
 nonisolated extension Istio_Workload_Zds_WorkloadResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".WorkloadResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}ack\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}ack\0\u{2}_j\u{3}handover\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -556,6 +717,7 @@ nonisolated extension Istio_Workload_Zds_WorkloadResponse: SwiftProtobuf.Message
           self.payload = .ack(v)
         }
       }()
+      case 15008: try { try decoder.decodeSingularMessageField(value: &self._handover) }()
       default: break
       }
     }
@@ -569,11 +731,15 @@ nonisolated extension Istio_Workload_Zds_WorkloadResponse: SwiftProtobuf.Message
     try { if case .ack(let v)? = self.payload {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
     } }()
+    try { if let v = self._handover {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 15008)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: Istio_Workload_Zds_WorkloadResponse, rhs: Istio_Workload_Zds_WorkloadResponse) -> Bool {
     if lhs.payload != rhs.payload {return false}
+    if lhs._handover != rhs._handover {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

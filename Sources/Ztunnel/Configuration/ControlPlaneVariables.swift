@@ -16,11 +16,14 @@ extension EnvironmentReader {
   static let defaultRoots = "./var/run/secrets/istio/root-cert.pem"
   static let defaultToken = "./var/run/secrets/tokens/istio-token"
 
-  /// The endpoint of `<prefix>_ADDRESS`, or in Kubernetes the usual one. Nil where that is set to nothing, and, without
-  /// it, where one of the local variables is set or the process is not in Kubernetes.
-  mutating func controlPlane(_ prefix: String, localVariables: [String]) -> GRPCEndpoint? {
+  /// The endpoint of `<prefix>_ADDRESS`, or of the proxy configuration, or in Kubernetes the usual one. Nil where that is set to nothing, and, without
+  /// it, where one of the local variables is set or neither of the others says anything.
+  mutating func controlPlane(
+    _ prefix: String, localVariables: [String], _ proxyConfig: ProxyConfig, _ profile: TLSProfile
+  ) -> GRPCEndpoint? {
     let variable = "\(prefix)_ADDRESS"
-    guard let text = value(variable) ?? defaultAddress(unless: localVariables), !text.isEmpty else { return nil }
+    guard let text = value(variable) ?? defaultAddress(unless: localVariables, proxyConfig), !text.isEmpty
+    else { return nil }
     guard let target = GRPCTarget(text) else {
       report(variable, "must be host:port or https://host:port: a control plane is spoken to over TLS only")
       return nil
@@ -29,12 +32,13 @@ extension EnvironmentReader {
       target: target, roots: roots("\(prefix)_ROOT_CA"), alternativeName: serverName("ALT_\(prefix)_HOSTNAME"),
       credentials: CallCredentials(
         token: token(), clusterID: environment["ISTIO_META_CLUSTER_ID"] ?? environment["CLUSTER_ID"] ?? "Kubernetes",
-        headers: headers("\(prefix)_HEADER_")))
+        headers: headers("\(prefix)_HEADER_")), profile: profile)
   }
 
-  private func defaultAddress(unless localVariables: [String]) -> String? {
-    guard value("KUBERNETES_SERVICE_HOST") != nil, !localVariables.contains(where: isGiven) else { return nil }
-    return Self.defaultAddress
+  private func defaultAddress(unless localVariables: [String], _ proxyConfig: ProxyConfig) -> String? {
+    guard !localVariables.contains(where: isGiven) else { return nil }
+    if let address = proxyConfig.discoveryAddress { return address }
+    return value("KUBERNETES_SERVICE_HOST") == nil ? nil : Self.defaultAddress
   }
 
   /// `SYSTEM`, PEM text, or else a path, be the file there or not: it may come later.

@@ -13,14 +13,15 @@ public struct DNSProxyConfiguration: Sendable, Equatable {
 }
 
 extension EnvironmentReader {
-  /// Nil unless `ISTIO_META_DNS_CAPTURE` is `true`, in whatever case.
+  /// Nil where `ISTIO_META_DNS_CAPTURE` is set to anything but `true`, in whatever case: serving costs nothing where nobody
+  /// is redirected, and being redirected without being served would cost a pod its DNS.
   mutating func dnsProxy(ipv6Enabled: Bool) -> DNSProxyConfiguration? {
     let addresses = dnsProxyAddresses()
     let domain = nonEmpty("CLUSTER_DOMAIN", "a domain such as cluster.local") ?? "cluster.local"
     if DomainName(domain)?.hostname == nil || domain.hasSuffix(".") {
       report("CLUSTER_DOMAIN", "must be a domain such as cluster.local, without a dot at the end")
     }
-    guard value("ISTIO_META_DNS_CAPTURE")?.lowercased() == "true" else { return nil }
+    guard value("ISTIO_META_DNS_CAPTURE").map({ $0.lowercased() == "true" }) ?? true else { return nil }
     // The name is Istio's, spelling included.
     let preferred = value("PREFERED_SERVICE_NAMESPACE").flatMap { $0.isEmpty ? nil : $0 }
     return DNSProxyConfiguration(

@@ -4,7 +4,7 @@ import Vocabulary
 ///
 /// A variable with a problem reads as its default: the value is never used, because the problems end the start-up.
 struct EnvironmentReader {
-  let environment: [String: String]
+  var environment: [String: String]
   private(set) var problems: [ConfigurationProblem] = []
 
   init(_ environment: [String: String]) {

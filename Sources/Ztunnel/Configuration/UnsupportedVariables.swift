@@ -3,17 +3,11 @@ extension EnvironmentReader {
   mutating func refuseUnsupported() {
     let fakesAuthority = bool("FAKE_CA") == true
     refuse("FAKE_CA", if: fakesAuthority, "unset it and keep the authority in a directory, LOCAL_CA_PATH")
-    refuse("PROXY_CONFIG", if: isGiven("PROXY_CONFIG"), "unset it and use single variables")
     refuseProxyMode()
     let isProxyOff = bool("ENABLE_PROXY") == false
     refuse("ENABLE_PROXY", if: isProxyOff, "unset it: the proxy is all that there is to run")
     let isOnDemand = bool("XDS_ON_DEMAND") == true
     refuse("XDS_ON_DEMAND", if: isOnDemand, "unset it: the mesh is always loaded whole")
-    refuse("CRL_PATH", if: isGiven("CRL_PATH"), "unset it: revocation lists are not checked")
-    let hasCompliance = isGiven("COMPLIANCE_POLICY")
-    refuse("COMPLIANCE_POLICY", if: hasCompliance, "unset it: key exchange is that of TLS 1.3")
-    let allowsTLS12 = bool("TLS12_ENABLED") == true
-    refuse("TLS12_ENABLED", if: allowsTLS12, "unset it: tunnels use TLS 1.3 only")
   }
 
   private mutating func refuseProxyMode() {

@@ -7,7 +7,7 @@ extension EnvironmentReader {
   /// How many workers the data plane gets, at least 1 (lifecycle.md §1.1).
   ///
   /// `processorCount` is what the machine has; a CPU limit of the container replaces it.
-  mutating func workerThreads(processorCount: Int) -> Int {
+  mutating func workerThreads(processorCount: Int, _ proxyConfig: ProxyConfig = ProxyConfig()) -> Int {
     let limit = processors("ZTUNNEL_RESOURCE_CPU_LIMIT")
     let nodeLimit = processors("ZTUNNEL_CPU_LIMIT")
     let request = processors("ZTUNNEL_RESOURCE_CPU_REQUEST")
@@ -22,6 +22,8 @@ extension EnvironmentReader {
         return 1
       }
       wanted = count
+    } else if let concurrency = proxyConfig.concurrency {
+      wanted = concurrency == 0 ? available : UInt64(concurrency)
     } else if let limit {
       wanted = max(limit, request ?? 0)
     } else {

@@ -35,14 +35,39 @@ extension ZtunnelConfiguration {
       ("CA_ADDRESS", authority.map { "\($0.target)" } ?? ""),
       meshDescription,
       ("LOCAL_CA_PATH", localCAPath ?? ""),
+      ("SPIFFE_ENDPOINT_SOCKET", spiffeAgent.map { "unix://\($0.path)" } ?? ""),
+      ("CRL_PATH", revocationListPath ?? ""),
+      ("COMPLIANCE_POLICY", complianceDescription),
+      ("TLS12_ENABLED", "\(tlsProfile.allowsTLS12)"),
       ("SECRET_TTL", DurationText.describe(certificateTTL)),
       ("ISTIO_META_DNS_CAPTURE", "\(dnsProxy != nil)"),
-    ] + dnsEntries + [
+    ] + snapshotEntries + dnsEntries + [
       ("UNSTABLE_ENABLE_SOCKS5", "\(socks5Enabled)"),
       ("LOCALHOST_APP_TUNNEL", "\(localhostApplicationTunnel)"),
       ("AUTHZ_POLICY_INFO_LOGGING", "\(logsPolicyAtInfo)"),
+      ("ZTUNNEL_ADMIN_PORT", "\(adminPort)"),
+      ("ZTUNNEL_STATS_PORT", "\(statsPort)"),
+      ("ZTUNNEL_READINESS_PORT", "\(readinessPort)"),
       ("RUST_LOG", logFilter ?? "info"),
       ("LOG_FORMAT", logFormat ?? "plain"),
+    ]
+  }
+
+  private var complianceDescription: String {
+    switch tlsProfile.keyExchange {
+    case .standard: ""
+    case .hybrid: "pqc"
+    case .approvedCurves: "fips-140-2"
+    }
+  }
+
+  private var snapshotEntries: [(name: String, value: String)] {
+    guard let snapshot else { return [("AMBIENT_SNAPSHOT_PATH", "")] }
+    return [
+      ("AMBIENT_SNAPSHOT_PATH", snapshot.directory),
+      ("AMBIENT_SNAPSHOT_KEY", snapshot.keyPath),
+      ("AMBIENT_SNAPSHOT_MAX_AGE", DurationText.describe(snapshot.maximumAge)),
+      ("AMBIENT_SNAPSHOT_CERTIFICATES", "\(snapshot.keepsCertificates)"),
     ]
   }
 

@@ -1,5 +1,6 @@
 import GRPC
 import Linux
+import TLS
 import Telemetry
 import XDS
 
@@ -58,8 +59,17 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   public let respondsWithBaggage: Bool
   /// The control plane that describes the mesh, `XDS_ADDRESS` and what goes with it. Nil for a local file alone.
   public let discovery: DiscoveryConfiguration?
-  /// The control plane's certificate service, `CA_ADDRESS` and what goes with it. Nil where `LOCAL_CA_PATH` is set.
+  /// The control plane's certificate service, `CA_ADDRESS` and what goes with it. Nil where certificates come
+  /// from this machine.
   public let authority: GRPCEndpoint?
+  /// The SPIFFE agent that gives certificates instead, `SPIFFE_ENDPOINT_SOCKET`.
+  public let spiffeAgent: LocalEndpoint?
+  /// `COMPLIANCE_POLICY` and `TLS12_ENABLED`.
+  public let tlsProfile: TLSProfile
+  /// The file of revoked certificates, `CRL_PATH`. Nil for none.
+  public let revocationListPath: String?
+  /// What is kept over a restart, `AMBIENT_SNAPSHOT_PATH`. Nil for nothing.
+  public let snapshot: SnapshotConfiguration?
   /// `LOCAL_XDS_PATH` or `LOCAL_XDS`.
   public let localMesh: LocalMeshSource?
   /// Directory of a certificate authority with the file names of Istio's `cacerts` secret, `LOCAL_CA_PATH`.
@@ -79,26 +89,43 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   /// `LOG_FORMAT`.
   public let logFormat: String?
 
-  /// Fixed (lifecycle.md §10).
-  public let readinessPort: UInt16 = 15021
-  public let statsPort: UInt16 = 15020
-  public let adminPort: UInt16 = 15000
+  /// `ISTIO_META_ISTIO_VERSION`, the tag of the build metric.
+  public let istioVersion: String
+  /// HTTP ports of this process; 0 is none (observability.md §5). `ZTUNNEL_READINESS_PORT`, 15021 as a rule.
+  public let readinessPort: UInt16
+  /// `ZTUNNEL_STATS_PORT`, else `statsPort` of the proxy configuration, 15020 as a rule.
+  public let statsPort: UInt16
+  /// `ZTUNNEL_ADMIN_PORT`, else `proxyAdminPort` of the proxy configuration, 15000 as a rule.
+  public let adminPort: UInt16
 
   /// Longest path of a Unix socket: `sun_path` without its terminating zero.
   static let longestSocketPath = 107
 
-  /// Reads all variables, and nothing but the two arguments. `processorCount` is the machine's number of CPUs.
+  /// Reads all variables, and nothing but the arguments. `processorCount` is the machine's number of CPUs, `meshFile` the
+  /// text of Istio's mesh configuration file where there is one.
   ///
   /// Throws ``ConfigurationErrors`` with every problem there is.
-  public init(environment: [String: String], processorCount: Int) throws(ConfigurationErrors) {
-    var reader = EnvironmentReader(environment)
+  public init(
+    environment own: [String: String], processorCount: Int, meshFile: String? = nil
+  ) throws(ConfigurationErrors) {
+    var reader = EnvironmentReader(own)
+    let proxyConfig = reader.proxyConfig(meshFile: meshFile)
+    let environment = proxyConfig.environment(own)
+    reader.environment = environment
     reader.refuseUnsupported()
-    discovery = reader.controlPlane("XDS", localVariables: ["LOCAL_XDS_PATH", "LOCAL_XDS"]).map {
+    tlsProfile = reader.tlsProfile()
+    revocationListPath = reader.revocationListPath()
+    snapshot = reader.snapshot()
+    discovery = reader.controlPlane(
+      "XDS", localVariables: ["LOCAL_XDS_PATH", "LOCAL_XDS"], proxyConfig, tlsProfile
+    ).map {
       DiscoveryConfiguration(endpoint: $0, node: NodeDescription(environment: environment))
     }
-    // A directory goes before the control plane.
+    spiffeAgent = reader.spiffeEndpoint()
+    // What is on this machine goes before the control plane.
+    let isLocal = environment["LOCAL_CA_PATH"] != nil || spiffeAgent != nil
     authority =
-      environment["LOCAL_CA_PATH"] == nil ? reader.controlPlane("CA", localVariables: ["LOCAL_CA_PATH"]) : nil
+      isLocal ? nil : reader.controlPlane("CA", localVariables: ["LOCAL_CA_PATH"], proxyConfig, tlsProfile)
 
     nodeName = reader.nonEmpty("NODE_NAME", "the name of this node")
     network = environment["NETWORK"] ?? ""
@@ -106,7 +133,7 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     zdsSocketPath =
       reader.path("INPOD_UDS", "the path of the node agent's socket", limit: Self.longestSocketPath)
       ?? "/var/run/ztunnel/ztunnel.sock"
-    workerThreads = reader.workerThreads(processorCount: processorCount)
+    workerThreads = reader.workerThreads(processorCount: processorCount, proxyConfig)
 
     let mark: UInt32 = reader.number("PACKET_MARK", default: 1337, in: 0...UInt32.max)
     packetMark = mark == 0 ? nil : mark
@@ -125,12 +152,16 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     respondsWithBaggage = reader.bool("ENABLE_RESPONSE_BAGGAGE", default: true)
 
     localMesh = reader.localMesh(isNeeded: discovery == nil)
-    localCAPath = reader.localCAPath(isNeeded: authority == nil)
+    localCAPath = reader.localCAPath(isNeeded: authority == nil && spiffeAgent == nil)
     certificateTTL = reader.duration("SECRET_TTL", in: .seconds(60)...(.seconds(3650 * 86_400))) ?? .seconds(86_400)
     dnsProxy = reader.dnsProxy(ipv6Enabled: ipv6Enabled)
     socks5Enabled = reader.bool("UNSTABLE_ENABLE_SOCKS5", default: false)
     localhostApplicationTunnel = reader.bool("LOCALHOST_APP_TUNNEL", default: true)
     logsPolicyAtInfo = reader.bool("AUTHZ_POLICY_INFO_LOGGING", default: false)
+    istioVersion = environment["ISTIO_META_ISTIO_VERSION"] ?? "unknown"
+    readinessPort = reader.number("ZTUNNEL_READINESS_PORT", default: 15021, in: 0...UInt16.max)
+    statsPort = reader.number("ZTUNNEL_STATS_PORT", default: proxyConfig.statsPort ?? 15020, in: 0...UInt16.max)
+    adminPort = reader.number("ZTUNNEL_ADMIN_PORT", default: proxyConfig.adminPort ?? 15000, in: 0...UInt16.max)
     logFilter = reader.logFilter()
     logFormat = environment["LOG_FORMAT"]
 
@@ -180,11 +211,11 @@ extension EnvironmentReader {
   }
 
   fileprivate mutating func localCAPath(isNeeded: Bool) -> String? {
-    if value("LOCAL_CA_PATH") == nil, isNeeded, !isGiven("CA_ADDRESS") {
+    if value("LOCAL_CA_PATH") == nil, isNeeded, !isGiven("CA_ADDRESS"), !isGiven("SPIFFE_ENDPOINT_SOCKET") {
       report(
         "LOCAL_CA_PATH",
         "is not set: set it to a directory with ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, or "
-          + "CA_ADDRESS to a control plane")
+          + "CA_ADDRESS to a control plane, or SPIFFE_ENDPOINT_SOCKET to an agent")
     }
     return path("LOCAL_CA_PATH", "the directory of a certificate authority")
   }

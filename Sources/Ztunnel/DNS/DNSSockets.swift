@@ -4,14 +4,25 @@ import Vocabulary
 
 /// Opens the sockets of the DNS proxy inside a pod (dns.md §1, datapath.md §1.1).
 enum DNSSockets {
-  /// UDP and TCP at every address, or none. Throws ``PodListenerError``.
+  /// UDP and TCP at every address, or none: those in `escrow`, and new ones for what is not among them. Throws
+  /// ``PodListenerError``.
   static func open(
-    _ proxy: DNSProxyConfiguration, in namespace: NetworkNamespace, _ configuration: ZtunnelConfiguration,
-    into sockets: inout PodSockets
+    _ proxy: DNSProxyConfiguration, in namespace: NetworkNamespace, adopting escrow: inout [EscrowedSocket],
+    _ configuration: ZtunnelConfiguration, into sockets: inout PodSockets
   ) throws(PodListenerError) {
     for address in proxy.addresses {
       let family = address.ip.family
       if family == .v6, !hasLoopbackIPv6(namespace) { continue }
+      let adopted = escrow.take { $0.address == address }
+      for socket in adopted {
+        switch socket.identity.kind {
+        case .datagrams: sockets.datagrams.append(DatagramListener(socket: socket.descriptor, family: family))
+        case .listener:
+          sockets.listeners.append(PodListener(role: .dns, socket: socket.descriptor, isTransparent: false))
+        }
+      }
+      // They are made and kept in pairs.
+      if !adopted.isEmpty { continue }
       let datagrams = try make(in: namespace) { () throws(SystemError) in try UDPSocket.make(family) }
       let stream = try make(in: namespace) { () throws(SystemError) in try TCPSocket.make(family) }
       do throws(SystemError) {

@@ -50,6 +50,18 @@ final class PodDNS {
   /// Starts to answer over UDP. Throws ``SystemError``.
   func start(_ listeners: [DatagramListener]) throws(SystemError) {
     self.listeners = listeners
+    try resume()
+  }
+
+  /// Leaves queries in the sockets' queues, for whoever else has them.
+  func rest() {
+    for watch in watches { watch.cancel() }
+    watches = []
+  }
+
+  /// Takes queries again. Throws ``SystemError``.
+  func resume() throws(SystemError) {
+    guard watches.isEmpty else { return }
     for listener in listeners {
       watches.append(
         try worker.loop.watch(listener.socket.raw, for: .readable, mode: .shared) { [unowned self] _ in
@@ -59,10 +71,14 @@ final class PodDNS {
   }
 
   /// Goes on until no query is under way: with the port shared, what has arrived here gets no other answer. `pod` is
-  /// kept from ending until then, or until its deadline.
-  func finish(_ pod: PodWorker) {
+  /// kept from ending until then, or until its deadline. With `leavingQueries`, somebody else has the sockets too.
+  func finish(_ pod: PodWorker, leavingQueries: Bool) {
     for connection in Array(connections.values) { connection.finish() }
-    for listener in listeners { receive(listener, atMost: Self.turn) }
+    if leavingQueries {
+      rest()
+    } else {
+      for listener in listeners { receive(listener, atMost: Self.turn) }
+    }
     guard isBusy else { return cut() }
     let connection = TrackedConnection()
     connection.abortAction = { [self] _ in

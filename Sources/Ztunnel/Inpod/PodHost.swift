@@ -10,20 +10,42 @@ final class PodHost: ZDSClientHandler {
   private let workers: [WorkerHandle]
   private let configuration: ZtunnelConfiguration
   private let logger: Logger
+  private let metrics: ZtunnelMetrics
+  private let shared: SharedPods
+  private let readiness: ReadinessState
   private let readinessChanged: (Bool) -> Void
-  private var proxies: [ProxyID: WorkloadInfo] = [:]
+  private let escrow: SocketEscrow
+  private var served: [ProxyID: ServedPod] = [:]
+  /// Those whose sockets the node agent keeps too, as long as it is there.
+  private var handedOver: Set<WorkloadUID> = []
+  private var namesKept = false
+  private var isResting = false
   private var answer: ((InstructionAnswer) -> Void)?
   private var draining = 0
   private var whenDrained: (() -> Void)?
 
+  private struct ServedPod {
+    let info: WorkloadInfo
+    let namespace: NamespaceIdentity
+    let sockets: PodSockets
+  }
+
+  /// Time after which sockets are let go whose pod the agent may still name.
+  private static let claimLimit = Duration.seconds(60)
+
   init(
-    loop: EventLoop, workers: [WorkerHandle], configuration: ZtunnelConfiguration, logger: Logger,
+    loop: EventLoop, workers: [WorkerHandle], configuration: ZtunnelConfiguration, escrow: SocketEscrow,
+    logger: Logger, metrics: ZtunnelMetrics, shared: SharedPods, readiness: ReadinessState,
     readinessChanged: @escaping (Bool) -> Void
   ) {
+    self.escrow = escrow
     self.loop = loop
     self.workers = workers
     self.configuration = configuration
     self.logger = logger
+    self.metrics = metrics
+    self.shared = shared
+    self.readiness = readiness
     self.readinessChanged = readinessChanged
   }
 
@@ -34,47 +56,144 @@ final class PodHost: ZDSClientHandler {
 
   func connected() {
     logger.info("connected to the node agent", metadata: ["socket": "\(configuration.zdsSocketPath)"])
-    perform(manager.receive(.connected))
+    feed(.connected)
   }
 
   func disconnected(_ error: ZDSError) {
     if error != .stopped {
       logger.warning("lost the node agent; pods go on being served", metadata: ["error": "\(error)"])
+      // What it kept may be gone with it. It gets everything anew with its next snapshot.
+      handedOver = []
     }
-    perform(manager.receive(.disconnected))
+    namesKept = false
+    feed(.disconnected)
   }
 
   func dialFailed(_ error: ZDSError, retryIn delay: Duration) {
     logger.info("the node agent cannot be reached yet", metadata: ["error": "\(error)", "retry_in": "\(delay)"])
   }
 
-  func follow(_ instruction: WorkloadInstruction<NetworkNamespace>) async -> InstructionAnswer {
-    await withUnsafeContinuation { continuation in
-      answer = { continuation.resume(returning: $0) }
-      perform(manager.receive(.instruction(instruction)))
+  func follow(
+    _ instruction: WorkloadInstruction<NetworkNamespace>, with sockets: [SharedDescriptor]
+  ) async -> InstructionAnswer {
+    if case .add(let uid, _, let namespace) = instruction, !isServed(uid, in: namespace.identity) {
+      for socket in sockets { escrow.deposit(socket) }
+    }
+    if case .keep = instruction { namesKept = true }
+    let answer = await withUnsafeContinuation { continuation in
+      self.answer = { continuation.resume(returning: $0) }
+      feed(.instruction(instruction))
+    }
+    if case .snapshotSent = instruction, answer == .acknowledge { discardUnclaimed() }
+    return answer
+  }
+
+  func sockets(of uid: WorkloadUID) -> [SharedDescriptor] {
+    manager.proxy(of: uid).flatMap { served[$0] }?.sockets.descriptors ?? []
+  }
+
+  func handedOver(_ uid: WorkloadUID) { handedOver.insert(uid) }
+
+  func take(_ duty: Handover.Duty) async {
+    isResting = duty == .rest
+    logger.info(
+      isResting
+        ? "another ztunnel has taken over: new connections are left to it, those that are open run on"
+        : "the other ztunnel is gone: new connections are taken again")
+    let rests = isResting
+    for worker in workers { await worker.run { $0.rest(rests) } }
+  }
+
+  private func isServed(_ uid: WorkloadUID, in namespace: NamespaceIdentity) -> Bool {
+    manager.proxy(of: uid).flatMap { served[$0] }?.namespace == namespace
+  }
+
+  /// Sockets of pods that the complete snapshot does not name belong to pods that are gone.
+  private func discardUnclaimed() {
+    guard namesKept else { return escrow.discard(except: manager.namespaces) }
+    // Some pods are known by their uid alone until the agent has found their namespaces.
+    _ = loop.schedule(after: Self.claimLimit) { [weak self] in
+      guard let self else { return }
+      escrow.discard(except: manager.namespaces)
     }
   }
 
+  // MARK: The end
+
   /// Stops every pod gracefully. Suspends until the last connection is gone or its deadline has passed.
   func shutDown() async {
-    perform(manager.receive(.shutDown))
+    feed(.shutDown)
     guard draining > 0 else { return }
+    reportProgress(at: .now + configuration.terminationDeadline)
     await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
       whenDrained = { continuation.resume() }
     }
   }
 
+  /// Has everything that is being drained cut now.
+  func cut() {
+    for worker in workers { worker.post { $0.cut() } }
+  }
+
+  /// Says every five seconds, and once a second in the status, what the end still waits for.
+  private func reportProgress(at deadline: ContinuousClock.Instant, turn: Int = 0) {
+    loop.spawn { [self] in
+      var load = DrainLoad()
+      for worker in workers {
+        let part = await worker.run { $0.drainLoad }
+        load.connections += part.connections
+        load.tunnels += part.tunnels
+      }
+      guard draining > 0 else { return }
+      let left = max(0, (deadline - .now).components.seconds)
+      ServiceNotifier.status("draining: \(load.connections) connections are open, at most \(left)s more")
+      if turn % 5 == 1 {
+        logger.info(
+          "draining",
+          metadata: [
+            "connections": "\(load.connections)", "inbound_tunnels": "\(load.tunnels)", "pods": "\(draining)",
+            "deadline_in": "\(left)s",
+          ])
+      }
+      _ = loop.schedule(after: .seconds(1)) { [weak self] in
+        guard let self, draining > 0 else { return }
+        reportProgress(at: deadline, turn: turn + 1)
+      }
+    }
+  }
+
   // MARK: Actions
 
+  private func feed(_ input: WorkloadManager<NetworkNamespace>.Input) {
+    perform(manager.receive(input))
+    publish()
+  }
+
+  /// Tells those who only look.
+  private func publish() {
+    metrics.activeProxies.set(Int64(manager.runningCount))
+    metrics.pendingProxies.set(Int64(manager.pendingCount))
+    let workloads = manager.workloads
+    shared.set(workloads.map { ConfigDump.Pod(uid: $0.key, info: $0.value.info, isUp: $0.value.state == .up) })
+    if manager.hasSnapshot { readiness.done(ReadinessState.pods) }
+    readiness.setTroubled(
+      manager.pendingCount == 0 ? [] : workloads.values.filter { $0.state == .pending }.map { "\($0.info)" }.sorted())
+  }
+
   private func perform(_ actions: [WorkloadManager<NetworkNamespace>.Action]) {
-    var lettingGo: [ProxyID] = []
+    var lettingGo: [(ProxyID, DrainMode)] = []
     for action in actions {
       switch action {
-      case .start(let start): loop.spawn { [self] in await self.start(start) }
+      case .start(let start):
+        // In the place of another in the same namespace: the sockets, and what waits in them, stay.
+        for pod in served.values where pod.namespace == start.namespace.identity {
+          for socket in pod.sockets.descriptors { escrow.deposit(socket) }
+        }
+        loop.spawn { [self] in await self.start(start) }
       case .drain(let id, let mode):
         // Counted here, not in the task: whoever waits for all drains asks before the task has begun.
         draining += 1
-        if mode == .immediate { lettingGo.append(id) } else { loop.spawn { [self] in await drain(id, mode) } }
+        if mode == .graceful { loop.spawn { [self] in await drain(id, mode) } } else { lettingGo.append((id, mode)) }
       case .answer(let answer):
         let resume = self.answer
         self.answer = nil
@@ -82,18 +201,21 @@ final class PodHost: ZDSClientHandler {
         lettingGo = []
         // What is acknowledged is done: the agent goes on to remove the rules, without which no reset would arrive.
         loop.spawn { [self] in
-          for id in cut { await drain(id, .immediate) }
+          await drain(cut)
           resume?(answer)
         }
       case .armRetryTimer:
         _ = loop.schedule(after: WorkloadManager<NetworkNamespace>.retryInterval) { [weak self] in
           guard let self else { return }
-          perform(manager.receive(.retryTimerFired))
+          feed(.retryTimerFired)
         }
       case .readiness(let ready): readinessChanged(ready)
       }
     }
-    for id in lettingGo { loop.spawn { [self] in await drain(id, .immediate) } }
+    if !lettingGo.isEmpty {
+      let cut = lettingGo
+      loop.spawn { [self] in await drain(cut) }
+    }
   }
 
   private func start(_ start: ProxyStart<NetworkNamespace>) async {
@@ -101,12 +223,15 @@ final class PodHost: ZDSClientHandler {
       "workload": "\(start.info)", "uid": "\(start.id.uid)", "netns": "\(start.namespace.identity)",
     ]
     let sockets: PodSockets
+    let left = escrow.take(start.namespace.identity)
+    var unused = left
     do throws(PodListenerError) {
-      sockets = try PodListeners.open(in: start.namespace, configuration, logger)
+      sockets = try PodListeners.open(in: start.namespace, adopting: &unused, configuration, logger)
     } catch {
+      for socket in left { escrow.deposit(socket.descriptor) }
       logger.error(
         "pod cannot be served", metadata: details.merging(["error": "\(error)"]) { first, _ in first })
-      perform(manager.receive(.startFailed(start.id, reason: error.description)))
+      feed(.startFailed(start.id, reason: error.description))
       return
     }
     let pod = PodProxy(id: start.id, info: start.info, namespace: start.namespace)
@@ -116,26 +241,54 @@ final class PodHost: ZDSClientHandler {
         return nil
       }
       if let failure {
-        for worker in workers { await worker.run { await $0.drain(pod.id, .immediate) } }
-        perform(manager.receive(.startFailed(start.id, reason: failure.description)))
+        for worker in workers { await worker.run { await $0.drain(pod.id, .immediate, leavingBacklog: true) } }
+        for socket in sockets.descriptors { escrow.deposit(socket) }
+        feed(.startFailed(start.id, reason: failure.description))
         return
       }
     }
-    proxies[start.id] = start.info
-    logger.info("pod is served", metadata: details)
-    perform(manager.receive(.startSucceeded(start.id)))
+    metrics.proxiesStarted.add()
+    served[start.id] = ServedPod(info: start.info, namespace: start.namespace.identity, sockets: sockets)
+    escrow.store(sockets, of: start.namespace.identity, replacing: !unused.isEmpty)
+    let adopted = "\(left.count - unused.count) of \(sockets.descriptors.count)"
+    logger.info(
+      "pod is served", metadata: details.merging(left.isEmpty ? [:] : ["adopted": "\(adopted)"]) { first, _ in first })
+    feed(.startSucceeded(start.id))
+  }
+
+  private func drain(_ proxies: [(ProxyID, DrainMode)]) async {
+    // Each takes up to a second: together they take no longer. What they share is this loop's.
+    await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+      var left = proxies.count
+      guard left > 0 else { return continuation.resume() }
+      for (id, mode) in proxies {
+        loop.spawn { [self] in
+          await drain(id, mode)
+          left -= 1
+          if left == 0 { continuation.resume() }
+        }
+      }
+    }
   }
 
   private func drain(_ id: ProxyID, _ mode: DrainMode) async {
-    let info = proxies.removeValue(forKey: id)
+    let pod = served.removeValue(forKey: id)
+    var isKept = false
+    if let pod, mode == .graceful {
+      isKept = handedOver.contains(id.uid) || escrow.isStored(pod.namespace)
+    } else if let pod, !manager.namespaces.contains(pod.namespace) {
+      escrow.forget(pod.namespace)
+    }
+    let leavesBacklog = isKept
     await withTaskGroup(of: Void.self) { group in
       for worker in workers {
-        group.addTask { await worker.run { await $0.drain(id, mode) } }
+        group.addTask { await worker.run { await $0.drain(id, mode, leavingBacklog: leavesBacklog) } }
       }
     }
     logger.info(
       "pod is no longer served",
-      metadata: ["workload": "\(info?.description ?? "")", "uid": "\(id.uid)", "mode": "\(mode)"])
+      metadata: ["workload": "\(pod?.info.description ?? "")", "uid": "\(id.uid)", "mode": "\(mode)"])
+    metrics.proxiesStopped.add()
     draining -= 1
     if draining == 0 {
       whenDrained?()

@@ -37,29 +37,45 @@ enum PodListeners {
   /// Connections the kernel completes before they are accepted; `net.core.somaxconn` cuts it.
   static let backlog: CInt = 4096
 
-  /// All of a pod's listeners, or none. Throws ``PodListenerError``.
-  static func open(in namespace: NetworkNamespace, _ configuration: ZtunnelConfiguration, _ logger: Logger)
-    throws(PodListenerError) -> PodSockets
-  {
+  /// All of a pod's listeners, or none: those in `escrow`, and new ones for what is not among them. What is taken is
+  /// removed from `escrow`. Throws ``PodListenerError``.
+  static func open(
+    in namespace: NetworkNamespace, adopting escrow: inout [EscrowedSocket], _ configuration: ZtunnelConfiguration,
+    _ logger: Logger
+  ) throws(PodListenerError) -> PodSockets {
     var sockets = PodSockets(listeners: [])
-    for role in ListenerRole.everyPod { sockets.listeners.append(try open(role, in: namespace, configuration, logger)) }
-    if configuration.socks5Enabled {
-      sockets.listeners.append(try open(.socks, in: namespace, configuration, logger))
-    }
+    let roles = ListenerRole.everyPod + (configuration.socks5Enabled ? [.socks] : [])
+    for role in roles { sockets.listeners += try open(role, in: namespace, adopting: &escrow, configuration, logger) }
     if let dnsProxy = configuration.dnsProxy {
-      try DNSSockets.open(dnsProxy, in: namespace, configuration, into: &sockets)
+      try DNSSockets.open(dnsProxy, in: namespace, adopting: &escrow, configuration, into: &sockets)
     }
     return sockets
   }
 
+  /// Several where earlier ztunnels did not know of each other: each has a queue of its own, and none may be closed
+  /// before it is empty.
   private static func open(
-    _ role: ListenerRole, in namespace: NetworkNamespace, _ configuration: ZtunnelConfiguration, _ logger: Logger
-  ) throws(PodListenerError) -> PodListener {
-    let made: (SharedDescriptor, IPAddress.Family)
-    do { made = try namespace.enter { try makeSocket(ipv6: configuration.ipv6Enabled && role != .socks) } } catch {
-      throw .namespace("\(error)")
+    _ role: ListenerRole, in namespace: NetworkNamespace, adopting escrow: inout [EscrowedSocket],
+    _ configuration: ZtunnelConfiguration, _ logger: Logger
+  ) throws(PodListenerError) -> [PodListener] {
+    let address = { (family: IPAddress.Family) in
+      SocketAddress(role == .socks ? .loopback(family) : .any(family), role.rawValue)
     }
-    let (socket, family) = made
+    let adopted = escrow.take { $0.kind == .listener && $0.address == address($0.family) }
+    var listeners: [PodListener] = []
+    do throws(SystemError) {
+      for socket in adopted {
+        if let mark = configuration.packetMark { try TCPSocket.setMark(socket.descriptor.raw, mark) }
+        let isTransparent = try makeTransparent(socket.descriptor, configuration.preservesSource)
+        listeners.append(PodListener(role: role, socket: socket.descriptor, isTransparent: isTransparent))
+      }
+    } catch { throw .socket(port: role.rawValue, error) }
+    let wantsIPv6 = configuration.ipv6Enabled && role != .socks
+    if adopted.contains(where: { $0.identity.family == .v6 || !wantsIPv6 }) { return listeners }
+
+    let (socket, family) = try make(ipv6: wantsIPv6, in: namespace)
+    // A kernel without IPv6: there is nothing to add to what was adopted.
+    if adopted.contains(where: { $0.identity.family == family }) { return listeners }
     do throws(SystemError) {
       if let mark = configuration.packetMark { try TCPSocket.setMark(socket.raw, mark) }
       if configuration.sharesPorts {
@@ -68,16 +84,22 @@ enum PodListeners {
         try TCPSocket.setReuseAddress(socket.raw)
       }
       let isTransparent = try makeTransparent(socket, configuration.preservesSource)
-      let address: IPAddress = role == .socks ? .loopback(family) : .any(family)
-      try TCPSocket.bind(socket.raw, family, to: SocketAddress(address, role.rawValue))
+      try TCPSocket.bind(socket.raw, family, to: address(family))
       try TCPSocket.listen(socket.raw, backlog: backlog)
       logger.debug(
         "listener established",
         metadata: ["component": "\(role)", "port": "\(role.rawValue)", "transparent": "\(isTransparent)"])
-      return PodListener(role: role, socket: socket, isTransparent: isTransparent)
+      listeners.append(PodListener(role: role, socket: socket, isTransparent: isTransparent))
+      return listeners
     } catch {
       throw .socket(port: role.rawValue, error)
     }
+  }
+
+  private static func make(
+    ipv6: Bool, in namespace: NetworkNamespace
+  ) throws(PodListenerError) -> (SharedDescriptor, IPAddress.Family) {
+    do { return try namespace.enter { try makeSocket(ipv6: ipv6) } } catch { throw .namespace("\(error)") }
   }
 
   /// An IPv6 socket takes IPv4 connections too; a kernel without IPv6 gives an IPv4 one.
@@ -102,5 +124,14 @@ enum PodListeners {
       do throws(SystemError) { try TCPSocket.setTransparent(socket.raw) } catch { return false }
       return true
     }
+  }
+}
+
+extension [EscrowedSocket] {
+  /// Takes out what fits.
+  mutating func take(where fits: (WaitingSocket) -> Bool) -> [EscrowedSocket] {
+    let taken = filter { fits($0.identity) }
+    removeAll { fits($0.identity) }
+    return taken
   }
 }

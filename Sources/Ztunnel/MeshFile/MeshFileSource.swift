@@ -66,6 +66,11 @@ public final class MeshFileSource {
     watcher = nil
   }
 
+  /// Has the file read now, without waiting for an event. On the loop.
+  public func reread() {
+    if watcher != nil { changed() }
+  }
+
   private func changed() {
     reportTrouble()
     isOutdated = true

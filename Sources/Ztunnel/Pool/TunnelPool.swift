@@ -20,6 +20,8 @@ final class TunnelPool {
   private unowned let worker: Worker
   private let namespace: NetworkNamespace
   private var tunnels: [TunnelKey: [HTTP2Connection]] = [:]
+  /// Tunnels inside of tunnels, each for one connection of an application.
+  private var nested: [ObjectIdentifier: HTTP2Connection] = [:]
   private var dialing: [TunnelKey: [(ProxyError?) -> Void]] = [:]
   private var closed = false
 
@@ -42,6 +44,9 @@ final class TunnelPool {
     tunnels = [:]
   }
 
+  /// All that are open, those inside of others first.
+  var connections: [HTTP2Connection] { Array(nested.values) + tunnels.values.joined() }
+
   /// Opens a stream by CONNECT and returns it once the far end has answered 200. Throws ``ProxyError``.
   func connect(_ route: TunnelRoute, as source: Workload, _ headers: HTTP2Headers) async throws(ProxyError)
     -> HTTP2Stream
@@ -55,6 +60,7 @@ final class TunnelPool {
       }
       let stream: HTTP2Stream
       do throws(HTTP2Error) { stream = try connection.open(headers) } catch { continue }
+      (isFresh ? worker.metrics.streamsOnNewTunnels : worker.metrics.streamsOnKnownTunnels).add()
       switch await answer(to: stream) {
       case .accepted: return stream
       // Not processed, says the far end (RFC 9113 §8.7).
@@ -95,6 +101,10 @@ final class TunnelPool {
     do throws(HTTP2ConnectionError) { try await connection.establish(until: .now + Self.handshakeLimit) } catch {
       throw .innerTunnelFailed(error)
     }
+    let number = ObjectIdentifier(connection)
+    nested[number] = connection
+    connection.onClose = { [weak self] _ in self?.nested[number] = nil }
+    guard !worker.closeIfRevoked(connection) else { throw .innerTunnelFailed(.peerRevoked) }
     connection.onIdle = { [weak connection, loop = worker.loop] in
       // Not from inside the session that reports it.
       loop.afterEvents { connection?.shutDownGracefully() }
@@ -112,6 +122,15 @@ final class TunnelPool {
     }
   }
 
+  /// Adds what the pool holds now.
+  func report(_ report: inout WorkerReport) {
+    report.poolDialing += dialing.count
+    for connection in tunnels.values.joined() {
+      if connection.isDraining { report.poolDraining += 1 } else { report.poolTunnels += 1 }
+      report.poolStreams += connection.streamCount
+    }
+  }
+
   private enum Answer {
     case accepted
     case notProcessed
@@ -126,8 +145,11 @@ final class TunnelPool {
       timedOut = true
       stream.reset(.cancel)
     }
+    let start = ContinuousClock.now
     let end = await stream.waitForResponse()
     timer.cancel()
+    let isAccepted = end == nil && stream.headers.status == 200
+    (isAccepted ? worker.metrics.requestsAccepted : worker.metrics.requestsFailed).observe(.now - start)
     if timedOut { return .failed(.connectTimeout(seconds: Self.answerLimit.components.seconds)) }
     switch end {
     case nil:
@@ -198,9 +220,12 @@ final class TunnelPool {
       throw .tls(error)
     }
     let socket: SharedDescriptor
+    let start = ContinuousClock.now
     do throws(DialError) { socket = try await worker.dialer.connect(to: key.nextHop, in: namespace) } catch {
       throw .tunnelUnreachable(error)
     }
+    let connected = ContinuousClock.now
+    worker.metrics.connectsToNextHops.observe(connected - start)
     let local = (try? TCPSocket.localAddress(socket.raw)) ?? SocketAddress(.any(key.nextHop.ip.family), 0)
     let connection: HTTP2Connection
     do throws(HTTP2ConnectionError) {
@@ -211,6 +236,8 @@ final class TunnelPool {
     do throws(HTTP2ConnectionError) { try await connection.establish(until: .now + Self.handshakeLimit) } catch {
       throw .tunnelFailed(error)
     }
+    worker.metrics.outboundHandshakes.observe(.now - connected)
+    guard !worker.closeIfRevoked(connection) else { throw .tunnelFailed(.peerRevoked) }
     add(connection, key)
     return connection
   }

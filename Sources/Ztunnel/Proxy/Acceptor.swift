@@ -8,33 +8,48 @@ final class Acceptor {
   private let listener: PodListener
   private let loop: EventLoop
   private let logger: Logger
+  private let reserve: DescriptorReserve
   private let accepted: (SharedDescriptor, SocketAddress) -> Void
   private var watch: Watch?
   private var pause: LoopTimer?
   private var stopped = false
+  private var isResting = false
 
   /// Connections taken in one turn, so that workers share a burst.
-  private static let turn = 64
+  static let turn = 64
   /// More than the kernel's backlog holds.
   private static let longestBacklog = 8192
   /// Rest after the system had no descriptor or memory left: trying again at once would only burn the processor.
   private static let rest = Duration.milliseconds(100)
 
   init(
-    _ listener: PodListener, loop: EventLoop, logger: Logger,
+    _ listener: PodListener, loop: EventLoop, reserve: DescriptorReserve, logger: Logger,
     accepted: @escaping (SharedDescriptor, SocketAddress) -> Void
   ) {
     self.listener = listener
     self.loop = loop
+    self.reserve = reserve
     self.logger = logger
     self.accepted = accepted
   }
 
   /// Starts to accept. Throws ``SystemError``.
   func start() throws(SystemError) {
+    isResting = false
+    pause?.cancel()
+    watch?.cancel()
     watch = try loop.watch(listener.socket.raw, for: .readable, mode: .shared) { [unowned self] _ in
       accept(atMost: Self.turn)
     }
+  }
+
+  /// Leaves new connections in the queue, for whoever else has the socket; ``start()`` takes them again.
+  func rest() {
+    isResting = true
+    pause?.cancel()
+    pause = nil
+    watch?.cancel()
+    watch = nil
   }
 
   /// Accepts no more. With `takingBacklog`, what the kernel has completed already is taken first: those clients have
@@ -49,11 +64,13 @@ final class Acceptor {
   }
 
   private func accept(atMost limit: Int) {
+    // What is accepted needs a second descriptor; without one for it, it waits better where it is.
+    guard stopped || reserve.isComplete else { return wait(after: SystemError("accept4", EMFILE)) }
     for _ in 0..<limit {
       let connection: AcceptedConnection?
       do throws(SystemError) { connection = try TCPSocket.accept(listener.socket.raw) } catch {
         if error.number == ECONNABORTED { continue }
-        if !stopped { rest(error) }
+        if !stopped, !isResting { wait(after: error) }
         return
       }
       guard let connection else { return }
@@ -63,14 +80,17 @@ final class Acceptor {
     }
   }
 
-  private func rest(_ error: SystemError) {
+  /// Tries again later what has failed.
+  func retryStart(after error: SystemError) { wait(after: error) }
+
+  private func wait(after error: SystemError) {
     logger.warning(
       "cannot accept connections for now",
       metadata: ["port": "\(listener.role.rawValue)", "error": "\(error)"])
     watch?.cancel()
     watch = nil
     pause = loop.schedule(after: Self.rest) { [unowned self] in
-      do throws(SystemError) { try start() } catch { rest(error) }
+      do throws(SystemError) { try start() } catch { wait(after: error) }
     }
   }
 }

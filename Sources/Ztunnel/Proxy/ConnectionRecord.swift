@@ -20,46 +20,142 @@ extension AccessLogRecord.TunnelTarget {
   }
 }
 
-/// The life of one connection in the log: opened with what is known, completed with what it did.
-struct ConnectionRecord {
-  private var record: AccessLogRecord
-  private let log: AccessLog
+/// The life of one connection in the log, in the metrics and in the list of live ones: opened with what is known,
+/// completed with what it did. Belongs to its worker.
+final class ConnectionRecord {
+  private(set) var record: AccessLogRecord
+  private let carriage: ConnectionFacts.Carriage
+  private let plaintext: ConnectionFacts.PlaintextReason?
+  private let original: ConnectionFacts.OriginalDestination?
+  private let actual: SocketAddress
   private let start: ContinuousClock.Instant
+  /// The policy that allowed it; nil where none had to.
+  var allowedBy: String?
+  /// Moves the bytes, once it does.
+  private var pump: (any Pump)?
+  private unowned let pod: PodWorker
+  private var series: TrafficSeries?
+  /// Until it is known who answers from beyond a gateway.
+  private var pending: PendingLabels?
+  private var counted = PumpOutcome()
+  private var isComplete = false
 
   /// `attempt` is how many upstreams were chosen for the connection, this one included.
   init(
-    _ record: AccessLogRecord, _ log: AccessLog, since start: ContinuousClock.Instant, attempt: UInt8 = 1
+    _ record: AccessLogRecord, _ facts: ConnectionFacts, of pod: PodWorker, since start: ContinuousClock.Instant,
+    attempt: UInt8 = 1
   ) {
     var record = record
     record.endpointsTried = attempt
     self.record = record
-    self.log = log
+    carriage = facts.carriage
+    plaintext = facts.plaintext
+    original = facts.original
+    actual = facts.actual
+    self.pod = pod
     self.start = start
-    log.write(.opened(record))
+    pod.worker.context.accessLog.write(.opened(record))
+    if facts.isDestinationPending { pending = PendingLabels(facts.labels) } else { countOpening(facts.labels) }
+    pod.live[ObjectIdentifier(self)] = self
   }
 
   /// Names who answered from beyond a network gateway: what it says of itself, and who it has proven to be
   /// (hbone.md §11).
-  mutating func relabelDestination(_ baggage: Baggage?, _ identity: SPIFFEIdentity?) {
+  func relabelDestination(_ baggage: Baggage?, _ identity: SPIFFEIdentity?) {
     record.destination.workload = baggage?.workloadName ?? baggage?.canonicalName
     record.destination.namespace = identity?.namespace ?? baggage?.namespace
     record.destination.cluster = baggage?.clusterID
     record.destination.identity = identity
+    guard let pending else { return }
+    pending.labels.destination = WorkloadLabels(baggage, principal: identity)
+    countOpening(pending.labels)
   }
 
-  /// Writes the line of an outbound connection that moved bytes: the application is the client.
-  func complete(outbound outcome: PumpOutcome) {
-    complete(sent: outcome.fromClient, received: outcome.toClient, outcome.failure)
+  /// Has `pump` move the bytes, and completes the connection when it ends.
+  func relay(_ connection: TrackedConnection, through pump: some Pump) {
+    self.pump = pump
+    pod.relay(connection, through: pump) { [self] outcome in
+      self.pump = nil
+      complete(outcome)
+    }
   }
 
-  /// Writes the line of an inbound connection that moved bytes: what the application sent is what its client got.
-  func complete(inbound outcome: PumpOutcome) {
-    complete(sent: outcome.toClient, received: outcome.fromClient, outcome.failure)
-  }
+  /// Ends a connection that moved no bytes.
+  func complete(_ failure: ProxyError) { complete(PumpOutcome(failure: failure)) }
 
-  /// Writes the line of a connection that ended. `sent` and `received` are the local application's.
-  func complete(sent: UInt64, received: UInt64, _ failure: ProxyError?) {
+  private func complete(_ outcome: PumpOutcome) {
+    guard !isComplete else { return }
+    isComplete = true
+    if let pending { countOpening(pending.labels) }
+    count(outcome)
+    series?.closed(ResponseFlag(outcome.failure))
+    if let failure = outcome.failure {
+      pod.worker.metrics.failed(failure, record.direction == .outbound ? .source : .destination)
+    }
+    let (sent, received) = local(outcome)
     let traffic = ConnectionTraffic(bytesSent: sent, bytesReceived: received, duration: .now - start)
-    log.write(.complete(record, traffic, failure?.failure))
+    pod.worker.context.accessLog.write(.complete(record, traffic, outcome.failure?.failure))
+    pod.live[ObjectIdentifier(self)] = nil
   }
+
+  // MARK: Counting
+
+  private final class PendingLabels {
+    var labels: TrafficLabels
+    init(_ labels: TrafficLabels) { self.labels = labels }
+  }
+
+  private func countOpening(_ labels: TrafficLabels) {
+    pending = nil
+    let series = pod.traffic.series(labels)
+    series.opened.addAlone()
+    self.series = series
+  }
+
+  /// Counts what has been moved since the last time.
+  func countProgress() {
+    if let pump { count(pump.progress) }
+  }
+
+  private func count(_ outcome: PumpOutcome) {
+    // Pumps count upwards only; if one did not, nothing would be counted rather than the connection's worker be lost.
+    let up = outcome.fromClient - min(counted.fromClient, outcome.fromClient)
+    let down = outcome.toClient - min(counted.toClient, outcome.toClient)
+    series?.received.addAlone(up)
+    series?.sent.addAlone(down)
+    let (sent, received) = record.direction == .outbound ? (up, down) : (down, up)
+    pod.bytesSent &+= sent
+    pod.bytesReceived &+= received
+    counted = outcome
+  }
+
+  /// What the local application has sent and received: outbound it is the client, and inbound its client's server.
+  private func local(_ outcome: PumpOutcome) -> (sent: UInt64, received: UInt64) {
+    record.direction == .outbound
+      ? (outcome.fromClient, outcome.toClient) : (outcome.toClient, outcome.fromClient)
+  }
+
+  /// What there is to tell of it now.
+  var snapshot: ConnectionSnapshot {
+    let (sent, received) = local(pump?.progress ?? counted)
+    return ConnectionSnapshot(
+      record: record, carriage: carriage, plaintext: plaintext, original: original, actual: actual,
+      isEstablished: pump != nil, allowedBy: allowedBy, bytesSent: sent, bytesReceived: received, age: .now - start)
+  }
+}
+
+/// One live connection at one moment.
+struct ConnectionSnapshot: Sendable {
+  let record: AccessLogRecord
+  let carriage: ConnectionFacts.Carriage
+  let plaintext: ConnectionFacts.PlaintextReason?
+  let original: ConnectionFacts.OriginalDestination?
+  let actual: SocketAddress
+  /// Bytes can move; otherwise it is being set up.
+  let isEstablished: Bool
+  let allowedBy: String?
+  /// By the application.
+  let bytesSent: UInt64
+  let bytesReceived: UInt64
+  let age: Duration
 }

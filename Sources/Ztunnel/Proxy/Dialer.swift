@@ -34,9 +34,11 @@ enum DialError: CodedError, Equatable {
 struct Dialer {
   let loop: EventLoop
   let configuration: ZtunnelConfiguration
+  let reserve: DescriptorReserve
 
   /// Time a TCP connect may take (datapath.md §15).
   static let limit = Duration.seconds(10)
+  private static let shortageRest = Duration.milliseconds(50)
 
   /// Connects to `target`. With `source`, the connection comes from that address, though it is another host's; where
   /// that fails it comes from the pod's own address, unless the configuration insists. Throws ``DialError``.
@@ -44,12 +46,7 @@ struct Dialer {
     async throws(DialError) -> SharedDescriptor
   {
     let family = target.ip.family
-    let socket: SharedDescriptor
-    do {
-      socket = SharedDescriptor(try namespace.enter { try TCPSocket.make(family) })
-    } catch {
-      throw .namespace("\(error)")
-    }
+    let socket = try await socket(family, in: namespace)
     let raw = socket.raw
     do throws(SystemError) {
       if let mark = configuration.packetMark, mark != 0 { try TCPSocket.setMark(raw, mark) }
@@ -73,6 +70,25 @@ struct Dialer {
       throw number == ETIMEDOUT ? .timeout(target) : .refused(SystemError("connect", number, subject: "\(target)"))
     }
     return socket
+  }
+
+  /// A socket inside the namespace. When there are no descriptors left it takes one that was set aside, and then waits:
+  /// the connection it is for has been accepted already, and others end meanwhile.
+  private func socket(_ family: IPAddress.Family, in namespace: NetworkNamespace) async throws(DialError)
+    -> SharedDescriptor
+  {
+    let deadline = ContinuousClock.now + Self.limit
+    while true {
+      do {
+        return SharedDescriptor(try namespace.enter { try TCPSocket.make(family) })
+      } catch {
+        guard let shortage = error as? SystemError, [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(shortage.number),
+          ContinuousClock.now < deadline
+        else { throw .namespace("\(error)") }
+        if shortage.number == EMFILE, reserve.release() { continue }
+      }
+      await loop.sleep(for: Self.shortageRest)
+    }
   }
 
   private func preserve(_ source: IPAddress, on raw: CInt, _ family: IPAddress.Family) throws(DialError) {

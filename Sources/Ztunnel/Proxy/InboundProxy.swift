@@ -48,7 +48,20 @@ struct InboundProxy {
   }
 
   private func serve(_ workload: Workload, _ route: InboundRoute, since start: ContinuousClock.Instant) async {
-    let record = ConnectionRecord(record(workload, route), worker.context.accessLog, since: start)
+    let service = service(workload, route)
+    let source = source()
+    let record = ConnectionRecord(
+      AccessLogRecord(
+        source: source.peer, destination: .init(local, workload, proven: workload.identity),
+        tunnelTarget: .init(route.authority), service: service?.hostname, direction: .inbound),
+      ConnectionFacts(
+        labels: TrafficLabels(
+          reporter: .destination, source: source.labels,
+          destination: WorkloadLabels(workload, principal: workload.identity), service: .init(service),
+          isMutualTLS: true),
+        carriage: .hbone,
+        original: TunnelHeaders.forwardedHost(stream.headers).map { .hostname(String($0.prefix(253))) },
+        actual: route.policyDestination), of: pod, since: start)
     let attributes = ConnectionAttributes(
       sourceIP: peer.ip, destination: route.policyDestination, identity: identity)
     let connection = TrackedConnection(attributes)
@@ -57,13 +70,17 @@ struct InboundProxy {
     var isAccepted = false
     do throws(ProxyError) {
       try connection.check()
-      if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
+      let decision = pod.decide(attributes, for: workload)
+      if let rejection = decision.rejection { throw .policyRejected(rejection) }
+      record.allowedBy = decision.allowedBy
       let application: SharedDescriptor
+      let dialled = ContinuousClock.now
       do throws(DialError) {
         application = try await worker.dialer.connect(
           to: route.target, preserving: preservesSource && !route.isFromLoopback ? peer.ip : nil,
           in: pod.pod.namespace)
       } catch { throw .applicationUnreachable(error) }
+      worker.metrics.connectsToApplications.observe(.now - dialled)
       try connection.check()
       accept(workload)
       isAccepted = true
@@ -72,10 +89,10 @@ struct InboundProxy {
         try connection.check()
       }
       let pump = TunnelPump(stream, application, socketIs: .upstream, loop: worker.loop)
-      pod.relay(connection, through: pump) { record.complete(inbound: $0) }
+      record.relay(connection, through: pump)
     } catch {
       if isAccepted { stream.reset(.connectError) } else { refuse(error) }
-      record.complete(sent: 0, received: 0, error)
+      record.complete(error)
       pod.end(connection)
     }
   }
@@ -108,28 +125,25 @@ struct InboundProxy {
 
   // MARK: Record
 
-  private func record(_ workload: Workload, _ route: InboundRoute) -> AccessLogRecord {
-    let service =
-      route.service
+  private func service(_ workload: Workload, _ route: InboundRoute) -> Service? {
+    route.service
       ?? pod.mesh.attributedService(
         of: workload, forwardedHost: TunnelHeaders.forwardedHost(stream.headers), port: route.policyDestination.port)
-    return AccessLogRecord(
-      source: source(), destination: .init(local, workload, proven: workload.identity),
-      tunnelTarget: .init(route.authority), service: service?.hostname, direction: .inbound)
   }
 
-  /// Who the peer is, for the log: its record by address; else, or when a gateway lies between, what it says of itself
-  /// and what its certificate proves (hbone.md §4.4).
-  private func source() -> AccessLogRecord.Peer {
+  /// Who the peer is, for the log and the metrics: its record by address; else, or when a gateway lies between, what it
+  /// says of itself and what its certificate proves (hbone.md §4.4).
+  private func source() -> (peer: AccessLogRecord.Peer, labels: WorkloadLabels) {
     let network = pod.mesh.settings.network
     let crossed = stream.headers["x-forwarded-network"].map { $0.lowercased() != network.lowercased() } ?? false
     if !crossed, let workload = pod.mesh.workload(at: NetworkAddress(network: network, ip: peer.ip)) {
-      return .init(peer, workload, proven: identity)
+      return (.init(peer, workload, proven: identity), WorkloadLabels(workload, principal: identity))
     }
     let baggage =
       worker.context.configuration.respondsWithBaggage ? Baggage(headers: stream.headers.all("baggage")) : nil
-    return .init(
+    let end = AccessLogRecord.Peer(
       address: peer, workload: baggage?.workloadName, namespace: identity.namespace, identity: identity,
       cluster: baggage?.clusterID)
+    return (end, WorkloadLabels(baggage, principal: identity))
   }
 }

@@ -27,9 +27,11 @@ struct InboundTunnel {
     guard let local = try? TCPSocket.localAddress(socket.raw) else { return }
     do throws(ProxyError) {
       let connection = try await accept(at: local)
+      let start = ContinuousClock.now
       do throws(HTTP2ConnectionError) { try await connection.establish(until: .now + Self.handshakeLimit) } catch {
         throw .tunnelFailed(error)
       }
+      pod.worker.metrics.inboundHandshakes.observe(.now - start)
       pod.established(connection)
     } catch {
       pod.deny(from: peer, to: local, .inbound, error)

@@ -27,7 +27,7 @@ struct OutboundProxy {
     // Nobody to answer: the client has gone.
     guard let local = try? TCPSocket.localAddress(client.raw) else { return }
     let destination = TCPSocket.originalDestination(client.raw) ?? local
-    let connection = TrackedConnection()
+    let connection = TrackedConnection(holdsSocket: true)
     pod.begin(connection)
     let failure: ProxyError?
     // Not captured but dialled: forwarding it would end up here again.
@@ -61,12 +61,13 @@ struct OutboundProxy {
       return error
     }
     while true {
-      var record = ConnectionRecord(
-        upstream.record(from: source, peer), worker.context.accessLog, since: start, attempt: attempt.count)
+      let record = ConnectionRecord(
+        upstream.record(from: source, peer), upstream.facts(from: source, to: destination), of: pod, since: start,
+        attempt: attempt.count)
       var opened: UpstreamEnd?
       do throws(ProxyError) {
         try connection.check()
-        let end = try await open(upstream, source, &record)
+        let end = try await open(upstream, source, record)
         opened = end
         try connection.check()
         try await announce?()
@@ -81,7 +82,7 @@ struct OutboundProxy {
           upstream = other
           continue
         }
-        record.complete(sent: 0, received: 0, error)
+        record.complete(error)
         return error
       }
     }
@@ -97,12 +98,15 @@ struct OutboundProxy {
   }
 
   private func open(
-    _ upstream: Upstream, _ source: Workload, _ record: inout ConnectionRecord
+    _ upstream: Upstream, _ source: Workload, _ record: ConnectionRecord
   ) async throws(ProxyError) -> UpstreamEnd {
     switch upstream {
     case .plain(let address, _, _):
       do throws(DialError) {
-        return .socket(try await worker.dialer.connect(to: address, in: pod.pod.namespace))
+        let start = ContinuousClock.now
+        let socket = try await worker.dialer.connect(to: address, in: pod.pod.namespace)
+        worker.metrics.connectsToNextHops.observe(.now - start)
+        return .socket(socket)
       } catch { throw .upstreamUnreachable(error) }
     case .tunnel(let route):
       let headers = TunnelHeaders.request(route, from: source, client: peer, using: &worker.random)
@@ -121,10 +125,10 @@ struct OutboundProxy {
     switch end {
     case .socket(let socket):
       let pump = SocketPump(client: client, upstream: socket, loop: worker.loop, scratch: worker.scratch)
-      pod.relay(connection, through: pump) { record.complete(outbound: $0) }
+      record.relay(connection, through: pump)
     case .stream(let stream):
       let pump = TunnelPump(stream, client, socketIs: .client, loop: worker.loop)
-      pod.relay(connection, through: pump) { record.complete(outbound: $0) }
+      record.relay(connection, through: pump)
     }
   }
 }

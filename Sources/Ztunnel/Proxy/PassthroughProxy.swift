@@ -42,24 +42,34 @@ struct PassthroughProxy {
       AccessLogRecord(
         source: .init(peer, source, proven: nil), destination: .init(destination, workload, proven: nil),
         service: service?.hostname, direction: .inbound),
-      worker.context.accessLog, since: start)
+      ConnectionFacts(
+        labels: TrafficLabels(
+          reporter: .destination, source: WorkloadLabels(source, principal: nil),
+          destination: WorkloadLabels(workload, principal: workload.identity), service: .init(service),
+          isMutualTLS: false),
+        carriage: .tcp, plaintext: .plaintextPeer, actual: destination),
+      of: pod, since: start)
     let attributes = ConnectionAttributes(sourceIP: peer.ip, destination: destination)
-    let connection = TrackedConnection(attributes)
+    let connection = TrackedConnection(attributes, holdsSocket: true)
     pod.begin(connection)
     do throws(ProxyError) {
       try connection.check()
-      if let rejection = pod.decide(attributes, for: workload).rejection { throw .policyRejected(rejection) }
+      let decision = pod.decide(attributes, for: workload)
+      if let rejection = decision.rejection { throw .policyRejected(rejection) }
+      record.allowedBy = decision.allowedBy
       let upstream: SharedDescriptor
+      let dialled = ContinuousClock.now
       do throws(DialError) {
         upstream = try await worker.dialer.connect(
           to: destination, preserving: preservesSource ? peer.ip : nil, in: pod.pod.namespace)
       } catch { throw .applicationUnreachable(error) }
+      worker.metrics.connectsToApplications.observe(.now - dialled)
       try connection.check()
       let pump = SocketPump(client: client, upstream: upstream, loop: worker.loop, scratch: worker.scratch)
-      pod.relay(connection, through: pump) { record.complete(inbound: $0) }
+      record.relay(connection, through: pump)
     } catch {
       TCPSocket.setResetOnClose(client.raw)
-      record.complete(sent: 0, received: 0, error)
+      record.complete(error)
       pod.end(connection)
     }
   }

@@ -32,6 +32,9 @@ struct PodSockets: Sendable {
   var listeners: [PodListener]
   /// DNS over UDP; empty where the DNS proxy is off.
   var datagrams: [DatagramListener] = []
+
+  /// All of them.
+  var descriptors: [SharedDescriptor] { listeners.map(\.socket) + datagrams.map(\.socket) }
 }
 
 /// One UDP socket of a pod, shared by all workers.

@@ -13,6 +13,12 @@ final class PodWorker {
   let pool: TunnelPool
   /// Nil where the DNS proxy is off.
   private let dns: PodDNS?
+  let traffic: TrafficShard
+  /// Connections from the moment their destination is known until their end.
+  var live: [ObjectIdentifier: ConnectionRecord] = [:]
+  /// By applications of the pod.
+  var bytesSent: UInt64 = 0
+  var bytesReceived: UInt64 = 0
   private var acceptors: [Acceptor] = []
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
@@ -20,6 +26,7 @@ final class PodWorker {
   /// Tasks that set connections up; they are not registered at once.
   private var tasks = 0
   private var isLeaving = false
+  private var countsTunnels = true
   private var stopping: ProxyError?
   private var whenEmpty: (() -> Void)?
 
@@ -31,6 +38,7 @@ final class PodWorker {
   init(_ pod: PodProxy, worker: Worker) {
     self.pod = pod
     self.worker = worker
+    traffic = TrafficShard(worker.context.metrics.traffic)
     pool = TunnelPool(worker: worker, namespace: pod.namespace)
     dns = worker.context.configuration.dnsProxy.map { PodDNS(pod, $0.resolver, worker: worker) }
   }
@@ -47,7 +55,8 @@ final class PodWorker {
       throw error
     }
     for listener in sockets.listeners {
-      let acceptor = Acceptor(listener, loop: loop, logger: worker.context.logger) { [unowned self] socket, peer in
+      let acceptor = Acceptor(listener, loop: loop, reserve: worker.reserve, logger: worker.context.logger) {
+        [unowned self] socket, peer in
         accepted(socket, peer, listener)
       }
       do throws(SystemError) { try acceptor.start() } catch {
@@ -59,14 +68,35 @@ final class PodWorker {
     }
   }
 
-  /// Stops listening. At once: every connection is cut. Gracefully: connections run until they end or `deadline`.
-  func stop(_ mode: DrainMode, deadline: ContinuousClock.Instant) async {
-    for acceptor in acceptors { acceptor.stop(takingBacklog: mode == .graceful) }
+  /// Leaves new connections to another process that has the same sockets, and asks peers to move on to it; or takes them
+  /// again. What is open runs on.
+  func rest(_ isResting: Bool) {
+    guard isResting else {
+      isLeaving = false
+      for acceptor in acceptors {
+        do throws(SystemError) { try acceptor.start() } catch { acceptor.retryStart(after: error) }
+      }
+      try? dns?.resume()
+      return
+    }
+    isLeaving = true
+    for acceptor in acceptors { acceptor.rest() }
+    dns?.rest()
+    for server in Array(servers.values) { server.shutDownGracefully() }
+  }
+
+  /// Stops listening. Immediately: every connection is cut. Otherwise connections run until they end or `deadline`. With
+  /// `leavingBacklog`, the sockets go on to be somebody else's, and so does what waits in their queues; without it, that
+  /// is served first.
+  func stop(_ mode: DrainMode, deadline: ContinuousClock.Instant, leavingBacklog: Bool) async {
+    for acceptor in acceptors { acceptor.stop(takingBacklog: mode != .immediate && !leavingBacklog) }
     acceptors = []
-    if mode == .graceful {
+    if mode != .immediate {
       isLeaving = true
-      dns?.finish(self)
+      dns?.finish(self, leavingQueries: leavingBacklog)
       for server in Array(servers.values) { server.shutDownGracefully() }
+      // A pod that is gone waits for nobody but itself: idle tunnels of peers do not count.
+      countsTunnels = mode != .removal
       await waitUntilEmpty(until: deadline)
     }
     cut()
@@ -74,6 +104,16 @@ final class PodWorker {
     // What was cut while it was being set up is logged by its own task, before the process may end.
     await waitUntilEmpty(until: .now + Self.settlingLimit)
   }
+
+  /// Ends the wait of ``stop(_:deadline:leavingBacklog:)``.
+  func stopWaiting() {
+    let report = whenEmpty
+    whenEmpty = nil
+    report?()
+  }
+
+  /// Connections, those that are being set up included, and inbound tunnels.
+  var load: (connections: Int, tunnels: Int) { (tracked.count, servers.count) }
 
   private func cut() {
     stopping = .drained
@@ -97,7 +137,7 @@ final class PodWorker {
   }
 
   /// Nothing is under way: no connection, none that is being set up, no tunnel that could bring one.
-  private var isEmpty: Bool { tracked.isEmpty && tasks == 0 && servers.isEmpty }
+  private var isEmpty: Bool { tracked.isEmpty && tasks == 0 && (servers.isEmpty || !countsTunnels) }
 
   private func reportIfEmpty() {
     guard isEmpty, let report = whenEmpty else { return }
@@ -189,8 +229,15 @@ final class PodWorker {
     if stopping != nil { server.close(.closedLocally) }
   }
 
+  /// Closes the tunnels of both directions whose peers are revoked now.
+  func closeRevoked() {
+    for server in Array(servers.values) { worker.closeIfRevoked(server) }
+    for tunnel in pool.connections { worker.closeIfRevoked(tunnel) }
+  }
+
   /// A kept tunnel has done its handshake. One that came from the backlog of a leaving process is told so at once.
   func established(_ server: HTTP2Connection) {
+    if worker.closeIfRevoked(server) { return }
     if isLeaving { server.shutDownGracefully() }
   }
 
@@ -203,6 +250,7 @@ final class PodWorker {
       let level: Logger.Level = worker.context.configuration.logsPolicyAtInfo ? .info : .debug
       worker.context.logger.log(
         level: level, "\(outcome)", metadata: outcome.policy.map { ["policy": "\($0)"] })
+      worker.metrics.policyDryRuns[outcome.policy ?? "(none allowed)", "\(outcome)"].add()
     }
     return decision
   }
@@ -236,7 +284,29 @@ final class PodWorker {
     from source: SocketAddress, to destination: SocketAddress, _ direction: AccessLogRecord.Direction,
     _ error: ProxyError
   ) {
+    worker.metrics.failed(error, direction == .outbound ? .source : .destination)
     worker.context.accessLog.write(
       .denied(source: source, destination: destination, direction: direction, error.failure))
+  }
+
+  // MARK: What there is to tell
+
+  /// Counts what live connections have moved, and adds what the pod holds now.
+  func report(_ report: inout WorkerReport) {
+    var mine = WorkerReport.Pod()
+    for record in live.values {
+      record.countProgress()
+      if record.record.direction == .outbound { mine.outboundConnections += 1 } else { mine.inboundConnections += 1 }
+    }
+    mine.bytesSent = bytesSent
+    mine.bytesReceived = bytesReceived
+    report.pods[WorkerReport.PodName(namespace: pod.info.namespace, name: pod.info.name), default: .init()] += mine
+    for connection in tracked.values where connection.holdsSocket {
+      // Policy is asked about inbound ones only.
+      if connection.attributes == nil { report.sourceSockets += 1 } else { report.destinationSockets += 1 }
+    }
+    report.destinationSockets += servers.count
+    report.inboundTunnels += servers.count
+    pool.report(&report)
   }
 }

@@ -19,6 +19,8 @@ enum ProxyError: CodedError, Equatable {
   case policyRejected(PolicyRejection)
   /// It was allowed when it was opened, and is not any more.
   case policyChanged(PolicyRejection)
+  /// The peer's certificate was revoked while the connection was open.
+  case peerRevoked
   /// The pod was removed, or this process is leaving.
   case drained
   /// No certificate for the pod.
@@ -62,6 +64,7 @@ enum ProxyError: CodedError, Equatable {
     case .inbound(let error): error.code
     case .policyRejected(let error): error.code
     case .policyChanged: "POLICY_CHANGED"
+    case .peerRevoked: HTTP2ConnectionError.peerRevoked.code
     case .drained: "DRAINED"
     case .identity(let error): error.code
     case .applicationUnreachable: "APPLICATION_UNREACHABLE"
@@ -94,6 +97,7 @@ enum ProxyError: CodedError, Equatable {
     case .inbound(let error): error.summary
     case .policyRejected(let error): "connection closed due to policy rejection: \(error.summary)"
     case .policyChanged(let error): "connection closed due to policy change: \(error.summary)"
+    case .peerRevoked: HTTP2ConnectionError.peerRevoked.summary
     case .drained: "connection closed due to connection drain"
     case .identity(let error): "identity error: \(error.summary)"
     case .applicationUnreachable(let error): "connection failed: \(error.summary)"
@@ -126,6 +130,7 @@ enum ProxyError: CodedError, Equatable {
     case .unresolved(let refusal, _): refusal.remedy
     case .policyRejected(let error), .policyChanged(let error): error.remedy
     case .identity(let error): error.remedy
+    case .peerRevoked: HTTP2ConnectionError.peerRevoked.remedy
     case .tunnelFailed(let error): error.remedy
     case .innerTunnelFailed(.tls): "check that the service's subject names are those of its workloads on that network"
     case .innerTunnelFailed(let error): error.remedy

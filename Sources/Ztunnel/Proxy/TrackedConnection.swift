@@ -5,6 +5,8 @@ import Vocabulary
 ///
 /// It is registered before its policy is asked, so that a change of policies cannot slip in between.
 final class TrackedConnection {
+  /// The client's socket is its own: not a stream of a tunnel, and no DNS query.
+  let holdsSocket: Bool
   /// What policy looks at; nil for outbound connections, which no policy of this side concerns.
   let attributes: ConnectionAttributes?
   /// Set when it is to end, also before there is anything to end.
@@ -12,7 +14,8 @@ final class TrackedConnection {
   /// Ends it; nil while there is nothing to end yet.
   var abortAction: ((ProxyError) -> Void)?
 
-  init(_ attributes: ConnectionAttributes? = nil) {
+  init(_ attributes: ConnectionAttributes? = nil, holdsSocket: Bool = false) {
+    self.holdsSocket = holdsSocket
     self.attributes = attributes
   }
 

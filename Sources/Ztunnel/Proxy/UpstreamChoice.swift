@@ -33,7 +33,7 @@ struct UpstreamChoice {
         return upstream
       }
       do throws(ProxyError) {
-        let ip = try await resolve(resolution, pod)
+        let ip = try await resolve(resolution, pod, source)
         let upstream = try Self.upstream(resolution.completed(with: ip))
         count += 1
         return upstream
@@ -64,7 +64,14 @@ struct UpstreamChoice {
     return source.addresses.first { $0.family == destination.ip.family } ?? source.addresses.first ?? sourceIP
   }
 
-  private mutating func resolve(_ resolution: NameResolution, _ pod: PodWorker) async throws(ProxyError) -> IPAddress {
+  private mutating func resolve(_ resolution: NameResolution, _ pod: PodWorker, _ source: Workload)
+    async throws(ProxyError) -> IPAddress
+  {
+    let labels = WorkloadLabels(source, principal: source.identity)
+    pod.worker.metrics.onDemandDNS(
+      labels.workload, labels.canonicalName, labels.revision, labels.namespace, "\(source.identity)", labels.app,
+      labels.revision, labels.cluster, resolution.hostname
+    ).add()
     let found: [IPAddress]
     do throws(ResolutionError) {
       found = try await pod.worker.context.names.addresses(of: resolution.hostname, on: pod.loop)

@@ -3,6 +3,7 @@ import Identity
 import Linux
 import Logging
 import Mesh
+import TLS
 import Telemetry
 import Vocabulary
 import ZDS
@@ -11,29 +12,46 @@ import ZDS
 struct WorkerContext: Sendable {
   let configuration: ZtunnelConfiguration
   let certificates: CertificateStore
+  /// Nil where no revocation list is configured.
+  let revocations: RevocationState?
   let accessLog: AccessLog
   let logger: Logger
   let names: NameService
+  let metrics: ZtunnelMetrics
 
   /// Without `names` the system's lookup finds the addresses of host names.
   init(
-    configuration: ZtunnelConfiguration, certificates: CertificateStore, accessLog: AccessLog, logger: Logger,
-    names: NameService? = nil
+    configuration: ZtunnelConfiguration, certificates: CertificateStore, revocations: RevocationState? = nil,
+    accessLog: AccessLog, logger: Logger, metrics: ZtunnelMetrics, names: NameService? = nil
   ) {
+    self.metrics = metrics
     self.configuration = configuration
     self.certificates = certificates
+    self.revocations = revocations
     self.accessLog = accessLog
     self.logger = logger
     self.names = names ?? NameService(SystemResolver(ipv6Enabled: configuration.ipv6Enabled))
   }
 }
 
+/// What still runs while a process or a pod ends.
+struct DrainLoad: Sendable, Equatable {
+  var connections = 0
+  /// Inbound tunnels, idle ones too.
+  var tunnels = 0
+}
+
 /// One thread of the data path: it accepts connections of every pod and keeps each until it ends. Nothing in it is shared
 /// with another worker, so nothing in it is locked.
 final class Worker {
+  /// From 0.
+  let index: Int
   let loop: EventLoop
   let context: WorkerContext
   let dialer: Dialer
+  /// One for each connection that one turn of accepting can bring.
+  let reserve = DescriptorReserve(size: Acceptor.turn)
+  let metrics: WorkerMetrics
   let buffers = WorkBuffers()
   /// Where plain connections are copied through.
   let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 64)
@@ -43,9 +61,13 @@ final class Worker {
   private(set) var mesh: MeshSnapshot
   /// DNS queries of all pods that wait for an answer from upstream.
   var forwardedQueries = 0
+  /// What the pods' DNS proxies have done on this worker.
+  var dnsMetrics = DNSMetrics()
   private var pods: [ProxyID: PodWorker] = [:]
   /// Those whose last connections run on; policy still holds for them.
   private var leaving: [ProxyID: PodWorker] = [:]
+  private var isResting = false
+  private var isCut = false
   private var meshWaiters: [UInt64: (Bool) -> Void] = [:]
   private var lastWaiter: UInt64 = 0
 
@@ -53,12 +75,17 @@ final class Worker {
   static let workloadLimit = Duration.seconds(5)
   /// Time a connection waits for its pod's certificate.
   static let certificateLimit = Duration.seconds(10)
+  /// Time that what is under way has to end by itself when its pod is gone. The node agent waits for it, and others
+  /// behind it.
+  static let removalLimit = Duration.seconds(1)
 
-  init(loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot) {
+  init(index: Int, loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot) {
+    self.index = index
     self.loop = loop
     self.context = context
     self.mesh = mesh
-    dialer = Dialer(loop: loop, configuration: context.configuration)
+    metrics = WorkerMetrics(context.metrics)
+    dialer = Dialer(loop: loop, configuration: context.configuration, reserve: reserve)
     serverSettings = HTTP2Settings(.server, context.configuration)
     clientSettings = HTTP2Settings(.client, context.configuration)
   }
@@ -71,15 +98,75 @@ final class Worker {
   func adopt(_ pod: PodProxy, _ sockets: PodSockets) throws(SystemError) {
     let proxy = PodWorker(pod, worker: self)
     try proxy.start(sockets)
+    if isResting { proxy.rest(true) }
     pods[pod.id] = proxy
   }
 
-  /// Stops serving a pod. Suspends until its last connection is gone.
-  func drain(_ id: ProxyID, _ mode: DrainMode) async {
+  /// Leaves new connections of every pod to another process, or takes them again.
+  func rest(_ isResting: Bool) {
+    guard isResting != self.isResting else { return }
+    self.isResting = isResting
+    for pod in pods.values { pod.rest(isResting) }
+  }
+
+  /// Stops serving a pod. Suspends until its last connection is gone. With `leavingBacklog`, what waits to be accepted is
+  /// left to whoever else has the sockets.
+  func drain(_ id: ProxyID, _ mode: DrainMode, leavingBacklog: Bool = false) async {
     guard let proxy = pods.removeValue(forKey: id) else { return }
     leaving[id] = proxy
-    await proxy.stop(mode, deadline: .now + context.configuration.terminationDeadline)
+    let limit =
+      switch mode {
+      case .graceful: isCut ? .zero : context.configuration.terminationDeadline
+      case .removal: isCut ? .zero : Self.removalLimit
+      case .immediate: Duration.zero
+      }
+    await proxy.stop(mode, deadline: .now + limit, leavingBacklog: leavingBacklog)
     leaving[id] = nil
+  }
+
+  // MARK: What there is to tell
+
+  /// Counts what live connections have moved, and says what there is now. Others have their turn after each pod.
+  func report() async -> WorkerReport {
+    var report = WorkerReport()
+    report.worker = index
+    report.dns = dnsMetrics
+    for pod in Array(pods.values) + Array(leaving.values) {
+      pod.report(&report)
+      await Task.yield()
+    }
+    return report
+  }
+
+  /// The live connections of each pod. Others have their turn after a few hundred.
+  func connections() async -> [WorkloadUID: [ConnectionSnapshot]] {
+    var found: [WorkloadUID: [ConnectionSnapshot]] = [:]
+    for pod in Array(pods.values) + Array(leaving.values) {
+      var snapshots: [ConnectionSnapshot] = []
+      for record in Array(pod.live.values) {
+        snapshots.append(record.snapshot)
+        if snapshots.count.isMultiple(of: Self.connectionsInOneTurn) { await Task.yield() }
+      }
+      found[pod.pod.id.uid, default: []] += snapshots
+      await Task.yield()
+    }
+    return found
+  }
+
+  private static let connectionsInOneTurn = 256
+
+  /// Whoever drains now, or later, does not wait any longer.
+  func cut() {
+    isCut = true
+    for pod in leaving.values { pod.stopWaiting() }
+  }
+
+  /// What is under way in the pods that are being drained.
+  var drainLoad: DrainLoad {
+    leaving.values.reduce(into: DrainLoad()) {
+      $0.connections += $1.load.connections
+      $0.tunnels += $1.load.tunnels
+    }
   }
 
   // MARK: Mesh state
@@ -131,6 +218,27 @@ final class Worker {
       return try await context.certificates.credentials(
         for: workload.identity, until: .now + Self.certificateLimit)
     } catch { throw .identity(error) }
+  }
+}
+
+// MARK: Revocation
+
+extension Worker {
+  /// Closes every tunnel whose peer is on the revocation list in force.
+  func closeRevoked() {
+    for pod in pods.values { pod.closeRevoked() }
+    for pod in leaving.values { pod.closeRevoked() }
+  }
+
+  /// Closes a tunnel whose peer is revoked; true where it was. A list that came in during the handshake counts too.
+  @discardableResult
+  func closeIfRevoked(_ connection: HTTP2Connection) -> Bool {
+    guard let revocations = context.revocations, connection.closed == nil, connection.isPeerRevoked else {
+      return false
+    }
+    revocations.countRejection(connection.role == .client ? .source : .destination)
+    connection.close(.peerRevoked)
+    return true
   }
 }
 

@@ -10,7 +10,7 @@ struct WorkerHandle: Sendable {
   /// Makes a worker and starts its thread. Throws ``SystemError``.
   init(index: Int, context: WorkerContext, mesh: MeshSnapshot) throws(SystemError) {
     loop = try EventLoop(name: "ztunnel-\(index)")
-    worker = Worker(loop: loop, context: context, mesh: mesh)
+    worker = Worker(index: index, loop: loop, context: context, mesh: mesh)
     try loop.start()
   }
 
@@ -30,5 +30,10 @@ struct WorkerHandle: Sendable {
   /// Runs `body` on the worker's thread some time from now.
   func post(_ body: @escaping @Sendable (Worker) -> Void) {
     loop.spawn { body(worker) }
+  }
+
+  /// The same for a body that suspends.
+  func postTask(_ body: @escaping @Sendable (Worker) async -> Void) {
+    loop.spawn { await body(worker) }
   }
 }

@@ -22,6 +22,8 @@ enum PumpSide {
 protocol Pump: AnyObject {
   /// Starts to move bytes. `completion` is called once, when it is over.
   func start(_ completion: @escaping (PumpOutcome) -> Void)
+  /// What has been moved so far.
+  var progress: PumpOutcome { get }
   /// Ends both sides at once with a reset.
   func abort(_ reason: ProxyError)
 }

@@ -39,6 +39,8 @@ final class SocketPump: Pump {
     turn()
   }
 
+  var progress: PumpOutcome { PumpOutcome(fromClient: up.moved, toClient: down.moved) }
+
   /// Ends both sides at once with a reset.
   func abort(_ reason: ProxyError) {
     finish(reason, reset: true)

@@ -58,6 +58,12 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     stream.resumeSending()
   }
 
+  var progress: PumpOutcome {
+    side == .client
+      ? PumpOutcome(fromClient: fromSocket, toClient: toSocket)
+      : PumpOutcome(fromClient: toSocket, toClient: fromSocket)
+  }
+
   /// Ends both sides at once with a reset.
   func abort(_ reason: ProxyError) {
     finish(reason, reset: true)
@@ -215,6 +221,9 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     case .reset(let code):
       finish(side == .client ? .receive("stream reset: \(code)") : .send("stream reset: \(code)"), reset: true)
       return
+    case .connectionLost(.peerRevoked):
+      finish(.peerRevoked, reset: true)
+      return
     case .connectionLost(let error):
       finish(side == .client ? .receive(error.summary) : .send(error.summary), reset: true)
       return
@@ -242,9 +251,8 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     if reset { TCPSocket.setResetOnClose(socket.raw) } else { RawIO.discardInput(socket.raw) }
     if !streamOver { stream.reset(failure == nil ? .connectError : .cancel) }
     pending = PendingBytes()
-    completion(
-      PumpOutcome(
-        fromClient: side == .client ? fromSocket : toSocket, toClient: side == .client ? toSocket : fromSocket,
-        failure: failure))
+    var outcome = progress
+    outcome.failure = failure
+    completion(outcome)
   }
 }

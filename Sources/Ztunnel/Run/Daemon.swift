@@ -3,6 +3,7 @@ import Identity
 import Linux
 import Logging
 import Mesh
+import TLS
 import Telemetry
 import ZDS
 
@@ -17,16 +18,26 @@ final class Daemon {
   private let meshFile: MeshFileSource?
   private let publisher: MeshPublisher
   private let controlPlane: ControlPlane?
+  private let vault: SnapshotVault?
+  private let keeper: CertificateKeeper?
+  private let revocations: RevocationSource?
+  private var isServing = false
   private let readiness: Readiness
   private let pods: PodHost
   private let client: ZDSClient
+  private let metrics: ZtunnelMetrics
+  private let admin: AdminServer
+  private let readinessState: ReadinessState
+  private let reloading: Reloading
+  private let watchdog: Watchdog?
   private var signals: SignalSource?
-  private var stopping = false
+  private var end = ProcessEnd()
 
   /// Reads the mesh and starts the workers; nothing is served yet. Throws a `CodedError`.
   init(
-    configuration: ZtunnelConfiguration, certificates: CertificateStore, controlPlane: ControlPlane?,
-    log: LogPipeline, socketPath: UnixSocketPath, control: EventLoop
+    configuration: ZtunnelConfiguration, certificates: CertificateStore, tls: TLSSettings,
+    controlPlane: ControlPlane?, log: LogPipeline, socketPath: UnixSocketPath, inherited: InheritedDescriptors,
+    control: EventLoop
   ) throws {
     self.configuration = configuration
     self.certificates = certificates
@@ -36,9 +47,14 @@ final class Daemon {
       network: configuration.network, localNode: configuration.nodeName,
       isSOCKS5Enabled: configuration.socks5Enabled,
       reachesApplicationTunnelsOverLoopback: configuration.localhostApplicationTunnel)
+    let metrics = ZtunnelMetrics(version: configuration.istioVersion)
+    metrics.register(certificates: certificates, log: log)
+    self.metrics = metrics
+    let shared = SharedMesh(MeshSnapshot(settings: settings))
+    metrics.register(shared)
     let publisher = MeshPublisher(
       certificates: configuration.nodeName == nil ? nil : certificates, logger: Logger(label: "ztunnel::state"),
-      control: control)
+      control: control, shared: shared)
     self.publisher = publisher
     let mesh = MeshState(settings: settings) { publisher.publish($0, $1) }
     self.mesh = mesh
@@ -46,36 +62,94 @@ final class Daemon {
       try MeshFileSource($0, into: mesh, on: control, log: Logger(label: "ztunnel::state"))
     }
     let context = WorkerContext(
-      configuration: configuration, certificates: certificates, accessLog: log.accessLog,
-      logger: Logger(label: "ztunnel::proxy"))
+      configuration: configuration, certificates: certificates, revocations: tls.revocations,
+      accessLog: log.accessLog, logger: Logger(label: "ztunnel::proxy"), metrics: metrics)
+    vault = try configuration.snapshot.map { try SnapshotVault($0) }
+    keeper = vault.flatMap { vault in
+      guard configuration.snapshot?.keepsCertificates == true, configuration.localCAPath == nil else {
+        CertificateKeeper.forget(vault)
+        return nil
+      }
+      return CertificateKeeper(vault, certificates, logger: Logger(label: "ztunnel::snapshot"))
+    }
     let snapshot = mesh.snapshot
+    shared.set(snapshot)
     workers = try (0..<configuration.workerThreads).map {
       try WorkerHandle(index: $0, context: context, mesh: snapshot)
     }
     publisher.workers = workers
+    revocations = try Self.revocations(configuration, tls, workers, control)
     let readiness = Readiness(logger: logger)
     self.readiness = readiness
+    var pending: Set = [ReadinessState.proxy, ReadinessState.pods]
+    if configuration.discovery != nil { pending.insert(ReadinessState.mesh) }
+    let readinessState = ReadinessState(pending: pending)
+    self.readinessState = readinessState
+    let sharedPods = SharedPods()
     pods = PodHost(
-      loop: control, workers: workers, configuration: configuration, logger: Logger(label: "ztunnel::inpod"),
+      loop: control, workers: workers, configuration: configuration,
+      escrow: SocketEscrow(inherited.take(where: SocketEscrow.isName), logger: Logger(label: "ztunnel::inpod")),
+      logger: Logger(label: "ztunnel::inpod"), metrics: metrics, shared: sharedPods, readiness: readinessState,
       readinessChanged: { readiness.changed(to: $0) })
     client = ZDSClient(path: socketPath, on: control, handler: pods)
+    reloading = Reloading(meshFile: meshFile, levels: log.levels, logger: logger)
+    watchdog = Watchdog(workers, on: control, logger: logger)
+    let request = ShutdownRequest()
+    admin = try AdminServer(
+      configuration,
+      AdminSources(
+        workers: workers, mesh: shared, pods: sharedPods, certificates: certificates, levels: log.levels,
+        metrics: metrics, readiness: readinessState,
+        shutDown: { control.spawn { request.action?() } }))
+    try admin.listen()
+    request.action = { [unowned self] in quit(because: "/quitquitquit") }
   }
+
+  /// What the admin server asks for; made before the daemon is complete, used on the control loop.
+  private final class ShutdownRequest: @unchecked Sendable {
+    // @unchecked: `action` is set before the loop runs, and read on the loop.
+    var action: (() -> Void)?
+  }
+
+  private static func revocations(
+    _ configuration: ZtunnelConfiguration, _ tls: TLSSettings, _ workers: [WorkerHandle], _ control: EventLoop
+  ) throws(TLSError) -> RevocationSource? {
+    guard let path = configuration.revocationListPath, let state = tls.revocations else { return nil }
+    return try RevocationSource(path, into: state, on: control, logger: Logger(label: "ztunnel::crl")) {
+      for worker in workers { worker.post { $0.closeRevoked() } }
+    }
+  }
+
+  /// Time the control plane has after a start to describe the mesh, before what is known from before it is served.
+  private static let snapshotPatience = Duration.seconds(3)
 
   /// Starts to serve. On the control loop.
   func start() {
     do throws(SystemError) {
-      signals = try SignalSource([SIGTERM, SIGINT], on: control) { [unowned self] in received(signal: $0) }
+      signals = try SignalSource(ZtunnelProcess.signals, on: control) { [unowned self] in received(signal: $0) }
     } catch {
       logger.critical("signals cannot be taken", metadata: ["error": "\(error)"])
       control.stop()
       return
     }
+    readinessState.done(ReadinessState.proxy)
+    watchdog?.start()
     meshFile?.start()
+    revocations?.start()
+    keeper?.start()
     guard let discovery = configuration.discovery, let controlPlane else { return serve() }
     // Pods are served once the mesh is known: before that, policies would be missing (lifecycle.md §2).
     ServiceNotifier.status("not ready: state manager")
+    let journal = vault.map { MeshJournal($0, logger: Logger(label: "ztunnel::snapshot")) }
+    let before = MeshRestoration(
+      discovery.node, journal, limit: configuration.snapshot?.maximumAge ?? .zero, logger: logger)
+    mesh.apply(before.changes)
+    if let age = before.age {
+      _ = control.schedule(after: Self.snapshotPatience) { [unowned self] in serveFromSnapshot(age) }
+    }
     controlPlane.follow(
-      discovery, on: control, logger: Logger(label: "ztunnel::xds"),
+      discovery, before.subscription, keeping: journal, on: control, logger: Logger(label: "ztunnel::xds"),
+      metrics: metrics,
       apply: { [unowned self] in await enforce($0) }, ready: { [unowned self] in received() })
   }
 
@@ -85,8 +159,18 @@ final class Daemon {
     for worker in workers { await worker.run { _ in } }
   }
 
+  /// The control plane is away: what it said before the start is the best that is known, and its policies hold.
+  private func serveFromSnapshot(_ age: Int64) {
+    guard !isServing, !end.hasBegun else { return }
+    logger.warning(
+      "the control plane is away; the mesh as it was before the start is served until it is back",
+      metadata: ["confirmed_seconds_ago": "\(age)", "workloads": "\(mesh.snapshot.workloadCount)"])
+    serve()
+  }
+
   /// The control plane has told everything once.
   private func received() {
+    readinessState.done(ReadinessState.mesh)
     let snapshot = mesh.snapshot
     logger.info(
       "mesh received",
@@ -98,7 +182,8 @@ final class Daemon {
   }
 
   private func serve() {
-    guard !stopping else { return }
+    guard !end.hasBegun, !isServing else { return }
+    isServing = true
     control.spawn { [client] in await client.run() }
   }
 
@@ -109,22 +194,46 @@ final class Daemon {
   }
 
   private func received(signal: CInt) {
-    if stopping {
-      // The second one means now. What is cut is in the log of its own accord: the kernel resets it.
-      logger.warning("ending at once", metadata: ["signal": "\(signal)"])
-      if signal == SIGINT { control.stop() }
-      return
+    switch signal {
+    case SIGHUP: reloading.perform()
+    #if DEBUG
+      case SIGUSR2:
+        if FaultInjection.isEnabled, let worker = workers.first { FaultInjection.stall(worker) }
+    #endif
+    default: quit(because: "signal \(signal)")
     }
-    stopping = true
+  }
+
+  /// Ends the process: gracefully when asked for the first time, at once when asked again.
+  private func quit(because reason: String) {
+    switch end.asked() {
+    case .drain: drain(reason)
+    case .cut:
+      logger.warning("asked again to end: connections that are still open are cut", metadata: ["reason": "\(reason)"])
+      pods.cut()
+    case .leave: control.stop()
+    }
+  }
+
+  private func drain(_ reason: String) {
+    readinessState.drain()
+    let deadline = configuration.terminationDeadline
     logger.info(
-      "shutting down: listeners close, connections run on until they end or the deadline",
-      metadata: ["signal": "\(signal)", "deadline": "\(configuration.terminationDeadline)"])
+      "shutting down: new connections are left to the next ztunnel, open ones run on until they end or the deadline",
+      metadata: ["reason": "\(reason)", "deadline": "\(deadline)"])
     ServiceNotifier.stopping()
+    ServiceNotifier.status("draining")
     client.stop()
     meshFile?.stop()
+    revocations?.stop()
     controlPlane?.stop()
+    _ = control.schedule(after: deadline + ProcessEnd.margin) { [logger, control] in
+      logger.error("the end takes longer than its deadline: what still runs is abandoned")
+      control.stop()
+    }
     control.spawn { [self] in
       await pods.shutDown()
+      await admin.end()
       logger.info("stopped")
       control.stop()
     }
@@ -137,10 +246,12 @@ final class MeshPublisher {
   private let certificates: CertificateStore?
   private let logger: Logger
   private unowned let control: EventLoop
+  private let shared: SharedMesh
   private var published: UInt64 = 0
 
   /// Without `certificates` none are fetched ahead: there is no telling which workloads are this node's.
-  init(certificates: CertificateStore?, logger: Logger, control: EventLoop) {
+  init(certificates: CertificateStore?, logger: Logger, control: EventLoop, shared: SharedMesh) {
+    self.shared = shared
     self.certificates = certificates
     self.logger = logger
     self.control = control
@@ -148,6 +259,7 @@ final class MeshPublisher {
 
   /// Returns at once. What is in force everywhere, and since when, is in the log at debug level.
   func publish(_ mesh: MeshSnapshot, _ delta: MeshDelta) {
+    shared.set(mesh)
     for worker in workers { worker.post { $0.update(mesh, delta) } }
     if logger.logLevel <= .debug { reportTakenOver(mesh) }
     for identity in delta.addedLocalIdentities { certificates?.prefetch(identity) }

@@ -29,16 +29,6 @@ enum CapabilityError: CodedError, Equatable {
 
 /// What the process needs of its system, checked before anything depends on it.
 enum ProcessLimits {
-  /// Raises the soft limit of open descriptors to the hard one: each connection needs two or three. Returns the limit.
-  static func raiseDescriptorLimit() -> UInt64 {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 0 }
-    limit.rlim_cur = limit.rlim_max
-    _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-    _ = getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-    return UInt64(limit.rlim_cur)
-  }
-
   /// Proves that namespaces can be entered and sockets marked (zds.md §7). Throws ``CapabilityError``.
   static func checkCapabilities(mark: UInt32?) throws(CapabilityError) {
     // Into the namespace we are in: harmless, and it takes the same right as into a pod's.

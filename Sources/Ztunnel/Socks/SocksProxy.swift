@@ -23,7 +23,7 @@ struct SocksProxy {
   func run() async {
     let start = ContinuousClock.now
     guard let local = try? TCPSocket.localAddress(client.raw) else { return }
-    let connection = TrackedConnection()
+    let connection = TrackedConnection(holdsSocket: true)
     // Whatever it waits for then ends.
     connection.abortAction = { [client] _ in _ = shutdown(client.raw, CInt(SHUT_RDWR)) }
     pod.begin(connection)

@@ -2,8 +2,9 @@
 
 Arguments: address, port, directory of .proto files, directory of the certificate authority, state file, token.
 The state file is JSON: {"serial": number, "resources": {type URL: {name: the resource in protobuf's JSON form, or
-{"raw": base64}}}}. It is looked at all the time, and each stream gets what differs from what it has. Every request is
-printed as a line, and so is that a stream has answered all that belongs to a serial number."""
+{"raw": base64}}}}. It is looked at all the time, and each stream gets what differs from what it has. While there is a file
+of its name with ".unsigned" behind, nothing is signed. Every request is printed as a line, and so is that a stream has
+answered all that belongs to a serial number."""
 
 import base64
 import concurrent.futures
@@ -179,6 +180,9 @@ def create_certificate(request, context):
     if metadata.get("authorization") != f"Bearer {TOKEN}" or metadata.get("clusterid") != "west":
         say("signing refused")
         context.abort(grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure")
+    if os.path.exists(STATE + ".unsigned"):
+        say("not signing")
+        context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
     csr = x509.load_pem_x509_csr(request.csr.encode())
     names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     wanted = request.metadata["ImpersonatedIdentity"]
@@ -188,7 +192,7 @@ def create_certificate(request, context):
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad certificate request")
     lifetime = datetime.timedelta(seconds=request.validity_duration)
     leaf = sign(csr.public_key(), [x509.UniformResourceIdentifier(wanted)], True, lifetime)
-    say("signed", wanted)
+    say("signed", wanted, f"serial={leaf.serial_number:x}")
     roots = load("root-cert.pem").decode()
     chain = [pem(leaf)] + ([] if CA.issuer == CA.subject else [pem(CA)]) + [roots]
     return citadel.IstioCertificateResponse(cert_chain=chain)

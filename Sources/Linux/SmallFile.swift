@@ -1,10 +1,9 @@
 import Glibc
-import Linux
 
 /// Files of a few kilobytes that are read whole: tokens and certificates.
-enum SmallFile {
+public enum SmallFile {
   /// A file's bytes, at most `limit`. Throws ``SystemError``.
-  static func read(_ path: String, limit: Int = 1 << 20) throws(SystemError) -> [UInt8] {
+  public static func read(_ path: String, limit: Int = 1 << 20) throws(SystemError) -> [UInt8] {
     // Not blocking, so that a named pipe in the file's place cannot hold the caller.
     let file = try Descriptor.open(path, O_RDONLY | O_NONBLOCK)
     let raw = file.raw

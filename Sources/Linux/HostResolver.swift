@@ -1,13 +1,22 @@
 import CLinux
 import Glibc
-import Linux
 import Vocabulary
 
+/// A host whose addresses could not be found.
+public struct HostResolutionError: CodedError, Equatable {
+  public let host: String
+  /// The resolver's words.
+  public let reason: String
+
+  public var code: String { "HOST_NOT_RESOLVED" }
+  public var summary: String { "\(host) is not resolved: \(reason)" }
+}
+
 /// Finds a host's addresses with the system's resolver, which blocks: each look-up has a thread of its own.
-enum HostResolver {
-  /// Addresses in the resolver's order, without duplicates. Throws `UNAVAILABLE` with the resolver's words. The caller
-  /// goes on where it was; the look-up is bounded by the resolver's own time-outs.
-  static func addresses(of host: String) async throws(GRPCStatus) -> [IPAddress] {
+public enum HostResolver {
+  /// Addresses in the resolver's order, without duplicates. Throws ``HostResolutionError``. The caller goes on where it
+  /// was; the look-up is bounded by the resolver's own time-outs.
+  public static func addresses(of host: String) async throws(HostResolutionError) -> [IPAddress] {
     let result = await withUnsafeContinuation { continuation in
       let job = Unmanaged.passRetained(Job(host, continuation))
       var thread = pthread_t()
@@ -19,7 +28,8 @@ enum HostResolver {
         }, job.toOpaque())
       guard status == 0 else {
         job.release()
-        continuation.resume(returning: .failure(GRPCStatus(.unavailable, "no thread for looking up \(host)")))
+        continuation.resume(
+          returning: .failure(HostResolutionError(host: host, reason: "the system has no thread left")))
         return
       }
       pthread_detach(thread)
@@ -27,7 +37,7 @@ enum HostResolver {
     return try result.get()
   }
 
-  private typealias Answer = Result<[IPAddress], GRPCStatus>
+  private typealias Answer = Result<[IPAddress], HostResolutionError>
 
   private final class Job: Sendable {
     let host: String
@@ -48,7 +58,7 @@ enum HostResolver {
     var list: UnsafeMutablePointer<addrinfo>?
     let status = getaddrinfo(host, nil, &hints, &list)
     guard status == 0 else {
-      return .failure(GRPCStatus(.unavailable, "\(host) is not resolved: \(String(cString: gai_strerror(status)))"))
+      return .failure(HostResolutionError(host: host, reason: String(cString: gai_strerror(status))))
     }
     defer { freeaddrinfo(list) }
     var addresses: [IPAddress] = []
@@ -58,7 +68,7 @@ enum HostResolver {
       entry = info.ai_next
     }
     return addresses.isEmpty
-      ? .failure(GRPCStatus(.unavailable, "\(host) has no address")) : .success(addresses)
+      ? .failure(HostResolutionError(host: host, reason: "it has no address")) : .success(addresses)
   }
 
   private static func address(_ info: addrinfo) -> IPAddress? {

@@ -1,0 +1,11 @@
+import Glibc
+
+/// Time since the machine's boot, suspended time included: the same for all processes of a machine.
+public enum BootClock {
+  /// Whole milliseconds.
+  public static var milliseconds: UInt64 {
+    var time = timespec()
+    guard clock_gettime(CLOCK_BOOTTIME, &time) == 0 else { return 0 }
+    return UInt64(clamping: time.tv_sec) * 1000 + UInt64(clamping: time.tv_nsec) / 1_000_000
+  }
+}

@@ -1,0 +1,168 @@
+import Foundation
+import Linux
+import Synchronization
+import TestSupport
+import Vocabulary
+
+/// What happened to ordinary clients while something was disturbed.
+struct DisturbTally: Sendable {
+  var newConnections = 0
+  /// Opened after the disturbance began, and not served.
+  var failedNew = 0
+  var liveConnections = 0
+  /// Open when the disturbance began, and cut by it.
+  var brokenLive = 0
+  /// Sent on broken connections and never echoed.
+  var lostBytes = 0
+  /// The longest time between a word and its echo, or from connecting to the end of a short connection.
+  var longestStall = Duration.zero
+  /// The first few reasons, for people.
+  var reasons: [String] = []
+
+  mutating func add(_ other: DisturbTally) {
+    newConnections += other.newConnections
+    failedNew += other.failedNew
+    liveConnections += other.liveConnections
+    brokenLive += other.brokenLive
+    lostBytes += other.lostBytes
+    longestStall = max(longestStall, other.longestStall)
+    reasons = Array((reasons + other.reasons).prefix(5))
+  }
+}
+
+/// Clients that know nothing of a mesh: some open connection after connection, some hold one and talk on it. None tries
+/// anything again.
+///
+/// A connection that was begun before the disturbance counts as live: the proxy may have had it already.
+final class DisturbLoad: Sendable {
+  private struct State {
+    var tally = DisturbTally()
+    var disturbed: ContinuousClock.Instant?
+    var died: ContinuousClock.Instant?
+    var isStopped = false
+    var running = 0
+    var warm = 0
+
+    /// Of a connection that is over now.
+    func isNew(_ begin: ContinuousClock.Instant) -> Bool {
+      guard let disturbed, begin >= disturbed else { return false }
+      return died.map { begin >= $0 } ?? true
+    }
+  }
+
+  private let state = Mutex(State())
+  private let connect: @Sendable () throws -> TCPConnection
+
+  /// Longer than any stall that is still one.
+  private static let patience = Duration.seconds(30)
+  private static let shortClients = 3
+  private static let longClients = 4
+
+  /// Starts the clients; returns when each has had an answer.
+  init(_ connect: @escaping @Sendable () throws -> TCPConnection) {
+    self.connect = connect
+    state.withLock { $0.running = Self.shortClients + Self.longClients }
+    for _ in 0..<Self.shortClients { Thread.detachNewThread { [self] in shortConnections() } }
+    for _ in 0..<Self.longClients { Thread.detachNewThread { [self] in longConnection() } }
+    _ = eventually(within: .seconds(20)) { state.withLock { $0.warm == $0.running } }
+  }
+
+  /// Everything begun from now on is a new connection. Called when the disturbance has begun.
+  func disturb() { state.withLock { $0.disturbed = .now } }
+
+  /// A process was killed. What was begun before is no new connection: it died with the process that had accepted it.
+  func processDied() { state.withLock { $0.died = .now } }
+
+  /// New connections that were served since the disturbance.
+  var servedSince: Int { state.withLock { $0.tally.newConnections - $0.tally.failedNew } }
+
+  /// Ends the clients in order, and returns what they saw.
+  func stop() -> DisturbTally {
+    state.withLock { $0.isStopped = true }
+    _ = eventually(within: Self.patience + .seconds(10)) { state.withLock { $0.running == 0 } }
+    return state.withLock { state in
+      if state.running > 0 { state.tally.reasons.append("\(state.running) clients did not come to an end") }
+      return state.tally
+    }
+  }
+
+  private var isStopped: Bool { state.withLock { $0.isStopped } }
+
+  private func shortConnections() {
+    var isWarm = false
+    while !isStopped {
+      let begin = ContinuousClock.now
+      var failure: String?
+      do {
+        let connection = try connect()
+        let word = "a word of a short connection"
+        if try connection.exchange(word, timeout: Self.patience) != word { failure = "other bytes came back" }
+        try connection.finishSending()
+        if try !connection.receiveToEnd(timeout: Self.patience).isEmpty { failure = "more bytes came back" }
+      } catch { failure = "short: \(error)" }
+      let took = ContinuousClock.now - begin
+      state.withLock { state in
+        if !isWarm { state.warm += 1 }
+        let isNew = state.isNew(begin)
+        let isAffected = state.disturbed != nil
+        if isNew { state.tally.newConnections += 1 } else { state.tally.liveConnections += 1 }
+        if let failure {
+          if isNew { state.tally.failedNew += 1 } else { state.tally.brokenLive += 1 }
+          state.tally.reasons.append("\(isNew ? "new" : isAffected ? "live" : "before") \(failure)")
+        }
+        if isAffected { state.tally.longestStall = max(state.tally.longestStall, took) }
+      }
+      isWarm = true
+      usleep(3000)
+    }
+    state.withLock { $0.running -= 1 }
+  }
+
+  private func longConnection() {
+    var isWarm = false
+    while !isStopped {
+      let begin = ContinuousClock.now
+      var (sent, received) = (0, 0)
+      var failure: String?
+      do {
+        let connection = try connect()
+        while !isStopped {
+          let turn = ContinuousClock.now
+          let block = BytePattern.slice(at: sent, count: 1024)
+          sent += block.count
+          try connection.send(block, timeout: Self.patience)
+          let echo = try connection.receive(block.count, timeout: Self.patience)
+          guard BytePattern.matches(echo, at: received) else {
+            failure = "long: other bytes came back"
+            break
+          }
+          received += echo.count
+          let took = ContinuousClock.now - turn
+          state.withLock { state in
+            if !isWarm { state.warm += 1 }
+            if state.disturbed != nil { state.tally.longestStall = max(state.tally.longestStall, took) }
+          }
+          isWarm = true
+          usleep(5000)
+        }
+        if failure == nil {
+          try connection.finishSending()
+          if try !connection.receiveToEnd(timeout: Self.patience).isEmpty { failure = "long: more bytes came back" }
+        }
+      } catch { failure = "long after \(received) bytes: \(error)" }
+      state.withLock { state in
+        if !isWarm { state.warm += 1 }
+        let isNew = state.isNew(begin)
+        if isNew { state.tally.newConnections += 1 } else { state.tally.liveConnections += 1 }
+        if let failure {
+          // One that was served for a while has not failed as a new one.
+          if isNew, received == 0 { state.tally.failedNew += 1 } else { state.tally.brokenLive += 1 }
+          state.tally.lostBytes += sent - received
+          state.tally.reasons.append("\(isNew ? "new" : "live") \(failure)")
+        }
+      }
+      isWarm = true
+    }
+    state.withLock { $0.running -= 1 }
+  }
+}
