@@ -155,8 +155,8 @@ let package = Package(
     tests(
       of: "NodeAgent",
       [
-        "CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "Linux", "Metrics", "Redirection", "Vocabulary", "ZDS",
-        log,
+        "CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "Linux", "Metrics", "Redirection", "Telemetry",
+        "Vocabulary", "ZDS", log,
       ]),
     tests(
       of: "Ztunnel",

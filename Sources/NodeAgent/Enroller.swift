@@ -25,13 +25,14 @@ public final class Enroller {
   /// Cuts off what cannot be proven.
   let fences: Bool
   let loop: EventLoop
-  let defaults: RedirectionSettings
+  /// What redirection a workload gets that wishes nothing of its own. Changing it brings all to it.
+  var defaults: RedirectionSettings { didSet { if defaults != oldValue { verifyAll() } } }
   let announcer: any WorkloadAnnouncing
   let timing: Timing
   let logger: Logger
   let metrics: AgentMetrics?
   private let redirector: any PodRedirecting
-  private let probes: (any ProbeExempting)?
+  var probes: (any ProbeExempting)?
   private let opener: NamespaceOpener
   private let threads: BlockingThreads
   private var enrolments: [WorkloadUID: Enrolment] = [:]

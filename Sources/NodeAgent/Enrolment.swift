@@ -50,6 +50,11 @@ final class Enrolment {
 
   private unowned let enroller: Enroller
   private let logger: Logger
+  /// Of the namespace in place.
+  private var watch: NamespaceWatch?
+  private var noticed: LoopTimer?
+  /// Changes come in bursts, our own among them.
+  private static let gathering: Duration = .milliseconds(200)
   private var changed = false
   private var pause: (timer: LoopTimer?, continuation: CheckedContinuation<Void, Never>)?
 
@@ -92,12 +97,12 @@ final class Enrolment {
 
   /// Proves again what was proven before. What failed is tried again in its own time.
   func verify() {
-    if wasTried, actual?.settings != nil { wake() }
+    if actual?.settings != nil { wake() }
   }
 
   /// A ztunnel has come: what failed for want of one is tried at once.
   func ztunnelCame() {
-    if wasTried, record.code == .pending { wake() }
+    if record.code == .pending { wake() }
   }
 
   /// Works until the workload is neither wanted nor in place.
@@ -150,7 +155,10 @@ final class Enrolment {
     if state != .announced { become(.redirecting) }
     let namespace = try await currentNamespace(desired.location)
     try enroller.claim(namespace.identity, for: uid)
-    if actual == nil { actual = Actual(namespace: namespace, location: desired.location) }
+    if actual == nil {
+      actual = Actual(namespace: namespace, location: desired.location)
+      watchForChanges(in: namespace)
+    }
     let settings = enroller.defaults.adjusted(by: desired.annotations)
     try await redirect(settings, in: namespace)
     if actual?.announced != desired.info {
@@ -274,6 +282,7 @@ final class Enrolment {
         if isStillThere?.identity == namespace.identity { throw error }
       }
       actual = nil
+      unwatch()
       enroller.release(namespace.identity, of: uid)
       logger.info("left the mesh")
     } else if let desired, !isCleared {
@@ -312,6 +321,7 @@ final class Enrolment {
   private func forgetActual() async {
     guard let actual else { return }
     self.actual = nil
+    unwatch()
     do throws(EnrolmentError) { try await enroller.exempt([], of: uid) } catch { logger.error("\(error)") }
     await enroller.announcer.delete(uid)
     enroller.release(actual.namespace.identity, of: uid)
@@ -321,6 +331,28 @@ final class Enrolment {
   private func keepUntilProven() {
     guard let desired, desired.inMesh, actual == nil else { return }
     do { try enroller.announcer.keep(uid, desired.info) } catch { logger.error("\(error)") }
+  }
+
+  // MARK: Changes
+
+  /// Where the kernel tells of changes, they are repaired at once. Where it does not, the timer finds them.
+  private func watchForChanges(in namespace: NetworkNamespace) {
+    do {
+      watch = try NamespaceWatch(namespace, on: enroller.loop) { [weak self] in
+        guard let self, noticed == nil else { return }
+        noticed = enroller.loop.schedule(after: Self.gathering) { [weak self] in
+          self?.noticed = nil
+          self?.verify()
+        }
+      }
+    } catch { logger.debug("changes in the namespace are found on a timer only: \(error)") }
+  }
+
+  private func unwatch() {
+    watch?.cancel()
+    watch = nil
+    noticed?.cancel()
+    noticed = nil
   }
 
   // MARK: What is proven

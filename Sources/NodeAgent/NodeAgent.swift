@@ -1,6 +1,7 @@
 import Glibc
 import Linux
 import Logging
+import Metrics
 import Redirection
 import Vocabulary
 import ZDS
@@ -36,6 +37,11 @@ public final class NodeAgent {
   private var source: (any WorkloadSource)?
   private let cni: CNIService?
   private var signals: SignalSource?
+  private let host: NetworkNamespace
+  private var probes: HostProbeKeeper?
+  /// The mode in force: what was configured, or what the kernel has.
+  private let probeMode: ProbeModeInForce
+  private let status: StatusEndpoint
   private var isAccepting = false
   private var end: CheckedContinuation<Void, Never>?
   private var signalled = false
@@ -80,6 +86,9 @@ public final class NodeAgent {
     self.loop = loop
     let logger = logger
     let live = LiveNotice()
+    host = try configuration.hostNamespace.map { try NetworkNamespace(path: $0) } ?? NetworkNamespace.home
+    let probeMode = ProbeModeInForce(configuration.probeMode)
+    self.probeMode = probeMode
     let metrics = AgentMetrics(version: ProductVersion.text)
     self.metrics = metrics
     readiness.require(Self.firstAttemptsTask)
@@ -88,13 +97,23 @@ public final class NodeAgent {
     server = try ZDSServer(path: configuration.socketPath, inherited: socket, on: loop) { event in
       logger.log(level: event.level, "\(event)")
       metrics.count(event)
-      if case .live = event { live.enroller?.ztunnelCame() }
+      switch event {
+      case .live: live.enroller?.ztunnelCame()
+      // What it listened on is closed.
+      case .closed: live.enroller?.verifyAll()
+      default: break
+      }
     }
     enroller = Enroller(
       defaults: configuration.redirection, redirector: Redirector(), announcer: server, opener: opener,
-      threads: threads, logger: Logger(label: "enrolment"), metrics: metrics, on: loop)
+      fences: configuration.fences, threads: threads, logger: Logger(label: "enrolment"), metrics: metrics, on: loop)
     live.enroller = enroller
     cni = configuration.cni.map { [threads] in CNIService($0, threads: threads, on: loop) }
+    let proofs = enroller.proofs
+    EnrolmentMetrics.register(proofs, in: metrics.registry)
+    status = StatusEndpoint(path: configuration.statusSocket, registry: metrics.registry, on: loop) {
+      StatusReport(workloads: proofs.all, probes: probeMode.value.rawValue)
+    }
   }
 
   /// Where the server's events find the enroller, which is made after it.
@@ -106,11 +125,15 @@ public final class NodeAgent {
     logger.info("listening", metadata: ["path": "\(configuration.socketPath)"])
     if configuration.redirection.dnsCapture {
       logger.info(
-        "DNS of pods is captured", metadata: ["ztunnel": "serves it on port 15053, unless ISTIO_META_DNS_CAPTURE says no"])
+        "DNS of pods is captured",
+        metadata: ["ztunnel": "serves it on port 15053, unless ISTIO_META_DNS_CAPTURE says no"])
     }
     signals = try SignalSource(Self.signals, on: loop) { [weak self] number in self?.signalled(by: number) }
     let source = makeSource()
     self.source = source
+    do { try status.start() } catch { logger.error("`node-agent status` will not work: \(error)") }
+    // Before any workload is tried: each puts its addresses into the sets.
+    await startProbes()
     if let admission = source as? any PodAdmission { try cni?.listen(for: admission, on: loop) }
     source.start()
     verifyPeriodically()
@@ -128,10 +151,12 @@ public final class NodeAgent {
       logger.log(
         level: done ? .info : .error,
         done ? "every workload left the mesh" : "not every workload left the mesh in time")
+      await probes?.uninstall()
     } else {
       logger.info("redirection stays in force: enrolled workloads are cut off while no ztunnel serves them")
     }
     server.stop()
+    await status.stop()
     await servers.end()
     logger.info("stopped")
   }
@@ -161,6 +186,7 @@ public final class NodeAgent {
     isAccepting = true
     loop.spawn { [self] in
       await enroller.firstAttempts(within: Self.firstAttempts)
+      await probes?.prune(keeping: Set(workloads.filter(\.inMesh).map(\.uid.text)))
       do {
         try server.startAccepting()
         cni?.install()
@@ -185,10 +211,59 @@ public final class NodeAgent {
     }
   }
 
+  // MARK: Probes
+
+  private func startProbes() async {
+    let settings = configuration.redirection
+    switch probeMode.value {
+    case .off: return
+    case .host:
+      let rules = HostProbes(settings, host: host)
+      let keeper = HostProbeKeeper(rules, threads: threads, logger: Logger(label: "probes"))
+      await keeper.install()
+      guard keeper.trouble != .setsMissing else {
+        logger.warning(
+          "probes are recognised inside the pods instead",
+          metadata: ["reason": "the kernel has no sets of addresses", "AMBIENT_PROBE_MODE": "in-pod"])
+        probeMode.value = .inPod
+        return await startProbes()
+      }
+      probes = keeper
+      enroller.probes = rules
+    case .inPod:
+      let rules = HopLimitMarks(ipv6: settings.ipv6, host: host)
+      let keeper = HostProbeKeeper(rules, threads: threads, logger: Logger(label: "probes"))
+      probes = keeper
+      await keepProbes()
+    }
+  }
+
+  /// Mends the node's rules, and tells the pods' rules which addresses the node has now.
+  private func keepProbes() async {
+    await probes?.install()
+    guard probeMode.value == .inPod else { return }
+    let host = host
+    let outcome = try? await threads.run {
+      try host.enter { () throws -> Set<IPAddress> in try InterfaceAddresses.current() }
+    }
+    guard let found = outcome?.filter({ !$0.isLoopback }).sorted(by: { $0.description < $1.description }) else {
+      return logger.error("the node's addresses cannot be read; probes go on from those known before")
+    }
+    if found.count > Self.mostNodeAddresses {
+      logger.error("the node has more than \(Self.mostNodeAddresses) addresses; probes from the others are captured")
+    }
+    enroller.defaults.probeRecognition = .hopLimit(node: Array(found.prefix(Self.mostNodeAddresses)))
+  }
+
+  /// Each is a rule in every pod.
+  private static let mostNodeAddresses = 64
+
   private func verifyPeriodically() {
     _ = loop.schedule(after: configuration.reconcileInterval) { [weak self] in
-      self?.enroller.verifyAll()
-      self?.verifyPeriodically()
+      guard let self else { return }
+      enroller.verifyAll()
+      loop.spawn { [self] in await keepProbes() }
+      verifyPeriodically()
     }
   }
 

@@ -60,6 +60,25 @@ public struct NodeAgentConfiguration: Sendable {
   public let monitoringPort: UInt16
   /// Of health and readiness, `AMBIENT_HEALTH_PORT`; 0 is none.
   public let healthPort: UInt16
+  /// Cuts off workloads that cannot be proven to be captured.
+  public let fences: Bool
+  public let probeMode: ProbeMode
+  /// Where `node-agent status` asks.
+  public let statusSocket: String
+  /// The node's network namespace; nil: the agent's own.
+  public let hostNamespace: String?
+
+  /// How kubelet's probes get past ztunnel.
+  public enum ProbeMode: String, Sendable, CaseIterable {
+    /// A rule on the node marks them by their source (redirection.md §8).
+    case host
+    /// Rules in the pod know them by their hop limit; their source is left as it is.
+    case inPod = "in-pod"
+    /// Nothing is done.
+    case off
+  }
+
+  public static let defaultStatusSocket = "/run/ambient/node-agent.sock"
 
   /// Throws ``ConfigurationError``.
   public init(flags: Flags = .init(), environment: [String: String]) throws(ConfigurationError) {
@@ -78,6 +97,23 @@ public struct NodeAgentConfiguration: Sendable {
         expected: "at least 100ms")
     }
     cleanupOnExit = flags.cleanupOnExit
+    fences = try Self.boolean("AMBIENT_FENCE", environment, default: true)
+    statusSocket = environment["AMBIENT_STATUS_SOCKET"] ?? Self.defaultStatusSocket
+    guard statusSocket.hasPrefix("/") else {
+      throw ConfigurationError(setting: "AMBIENT_STATUS_SOCKET", value: statusSocket, expected: "an absolute path")
+    }
+    // Where no kubelet probes, nobody's packets are to be touched.
+    let isInKubernetes = environment["KUBERNETES_SERVICE_HOST"]?.isEmpty == false
+    let mode = environment["AMBIENT_PROBE_MODE"] ?? ""
+    guard let probeMode = mode.isEmpty ? (isInKubernetes ? .host : .off) : ProbeMode(rawValue: mode) else {
+      throw ConfigurationError(
+        setting: "AMBIENT_PROBE_MODE", value: mode,
+        expected: ProbeMode.allCases.map(\.rawValue).joined(separator: " or "))
+    }
+    self.probeMode = probeMode
+    hostNamespace =
+      try Self.boolean("ALLOW_SWITCH_TO_HOST_NS", environment, default: false)
+      ? "\(environment["HOST_PROC"] ?? "/host/proc")/1/ns/net" : nil
     monitoringPort = try Self.port("MONITORING_PORT", environment, default: 15014)
     healthPort = try Self.port("AMBIENT_HEALTH_PORT", environment, default: 8000)
     cni = if case .kubernetes = source { try CNISettings(environment: environment) } else { nil }
@@ -141,6 +177,7 @@ public struct NodeAgentConfiguration: Sendable {
     RedirectionSettings(
       dnsCapture: try boolean("AMBIENT_DNS_CAPTURE", environment, default: false),
       ipv6: try boolean("AMBIENT_IPV6", environment, default: true),
+      countsEscapes: try boolean("AMBIENT_ESCAPE_COUNTER", environment, default: true),
       probeSourceV4: try address(
         "HOST_PROBE_SNAT_IP", environment, .v4, default: RedirectionSettings.defaultProbeSourceV4),
       probeSourceV6: try address(

@@ -9,3 +9,20 @@ public protocol ProbeExempting: Sendable {
 }
 
 extension HostProbes: ProbeExempting {}
+
+/// The rules of the node, outside of any pod, that probes need. Its methods block.
+protocol HostProbeRules: Sendable {
+  /// Makes them, or mends them. Gives what was written.
+  func install() throws(RedirectionError) -> [String]
+  /// Takes them away.
+  func uninstall() throws(RedirectionError) -> [String]
+  /// Forgets the addresses of all other workloads. Gives those it forgot.
+  func keepOnly(_ owners: Set<String>) throws(RedirectionError) -> [HostProbes.Member]
+}
+
+extension HostProbes: HostProbeRules {}
+
+extension HopLimitMarks: HostProbeRules {
+  /// The rules name no pod.
+  func keepOnly(_ owners: Set<String>) -> [HostProbes.Member] { [] }
+}

@@ -23,6 +23,11 @@ struct Run: ParsableCommand {
         AMBIENT_DNS_CAPTURE         capture DNS too; ztunnel serves it unless ISTIO_META_DNS_CAPTURE says no (default false)
         AMBIENT_IPV6                write IPv6 rules (default true)
         AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again (default 30s)
+        AMBIENT_FENCE               cut off a workload whose capture cannot be proven (default true)
+        AMBIENT_ESCAPE_COUNTER      count packets that leave a workload past ztunnel (default true)
+        AMBIENT_PROBE_MODE          how the node's probes get past ztunnel: host (their source is rewritten), in-pod
+                                    (known by their hop limit), off (default host in Kubernetes, else off)
+        AMBIENT_STATUS_SOCKET       where `node-agent status` asks (default \(NodeAgentConfiguration.defaultStatusSocket))
         HOST_PROBE_SNAT_IP, HOST_PROBE_SNAT_IPV6
                                     addresses of health probes, which are never captured
         AMBIENT_STATE_DIRECTORY     remembers files across restarts, not reboots (default /run/ambient/node-agent, with \

@@ -30,11 +30,17 @@ enum ExtensionCodec {
     case .udp(let ports):
       return OpaqueExtension(name: Name.udp, revision: 0, data: encode(ports, inversions: 8))
     case .answer: return OpaqueExtension(name: Name.conntrack, revision: 3, data: answer)
-    case .sentByProcess:
+    case .sentByProcess, .forwarded:
       // Ranges of users and groups, then what is compared, then what is inverted.
+      let socketExists: UInt8 = 0x04
       var data = [UInt8](repeating: 0, count: 24)
-      data.put(UInt8(0x04), at: 16)
+      data.put(socketExists, at: 16)
+      if match == .forwarded { data.put(socketExists, at: 17) }
       return OpaqueExtension(name: Name.owner, revision: 1, data: data)
+    case .hopLimit(let limit, let family):
+      // How it is compared (0: equal), then the number.
+      return OpaqueExtension(
+        name: family == .v4 ? Name.hopLimitV4 : Name.hopLimitV6, revision: 0, data: [0, limit, 0, 0, 0, 0, 0, 0])
     case .destinationInSet(let index):
       // Index, dimensions, flags; then conditions on counters, all "none".
       var data = [UInt8](repeating: 0, count: 48)
@@ -67,7 +73,9 @@ enum ExtensionCodec {
       case (Name.tcp, 0): ports(found.data, inversions: 11).map { .tcp(withOpening($0, found.data)) }
       case (Name.udp, 0): ports(found.data, inversions: 8).map(Match.udp)
       case (Name.conntrack, 3): .answer
-      case (Name.owner, 1): .sentByProcess
+      case (Name.owner, 1): found.data.number(UInt8.self, at: 17) == 0 ? .sentByProcess : .forwarded
+      case (Name.hopLimitV4, 0): found.data.number(UInt8.self, at: 1).map { .hopLimit($0, .v4) }
+      case (Name.hopLimitV6, 0): found.data.number(UInt8.self, at: 1).map { .hopLimit($0, .v6) }
       case (Name.set, 4): found.data.number(UInt16.self, at: 0).map(Match.destinationInSet)
       default: nil
       }
@@ -141,6 +149,10 @@ enum ExtensionCodec {
     case .redirect(let port): return redirect(port, family)
     case .connectionZone(let zone): return connectionTracking(zone, revisions.connectionTrackingTarget)
     case .rewriteSource(let address): return sourceRewrite(address)
+    case .setHopLimit(let limit):
+      // What is done (0: set), then the number.
+      return OpaqueExtension(
+        name: family == .v4 ? Name.setHopLimitV4 : Name.setHopLimitV6, revision: 0, data: [0, limit, 0, 0, 0, 0, 0, 0])
     case .opaque(let foreign): return foreign
     }
   }
@@ -162,6 +174,8 @@ enum ExtensionCodec {
       // The last word is the kernel's own pointer.
       if found.data.count >= 8 { found.data.put(UInt64(0), at: found.data.count - 8) }
       candidate = found.data.number(UInt16.self, at: 2).map { .connectionZone($0) }
+    case (family == .v4 ? Name.setHopLimitV4 : Name.setHopLimitV6, 0):
+      candidate = found.data.number(UInt8.self, at: 1).map { .setHopLimit($0) }
     case (Name.sourceRewrite, family == .v4 ? 0 : 1):
       candidate = found.data.slice(family == .v4 ? 8 : 4, family == .v4 ? 4 : 16)
         .flatMap { IPAddress(bytes: $0) }.map { .rewriteSource($0) }
@@ -235,6 +249,10 @@ enum ExtensionCodec {
     static let conntrack = Array("conntrack".utf8)
     static let owner = Array("owner".utf8)
     static let set = Array("set".utf8)
+    static let hopLimitV4 = Array("ttl".utf8)
+    static let hopLimitV6 = Array("hl".utf8)
+    static let setHopLimitV4 = Array("TTL".utf8)
+    static let setHopLimitV6 = Array("HL".utf8)
     static let sourceRewrite = Array("SNAT".utf8)
     static let connmarkTarget = Array("CONNMARK".utf8)
     static let redirect = Array("REDIRECT".utf8)

@@ -30,38 +30,42 @@ struct Fence {
     TableIdentity(family: family, name: .mangle)
   }
 
-  private var probe: AddressMatch { .host(settings.probeSource(family)) }
+  private var probes: ProbeConditions { ProbeConditions(settings: settings, family: family) }
 
   private var input: [PlannedRule] {
     [
       PlannedRule(
         identifier: "F1", rule: Rule(input: .loopback(inverted: false), target: .returnToCaller),
-        reason: "loopback never leaves the pod; ztunnel reaches the application through it"),
-      PlannedRule(
-        identifier: "F2", rule: Rule(source: probe, transport: .tcp, target: .returnToCaller),
-        reason: "the host's probes go on, so that the pod is not restarted while it is repaired"),
-      toProxy(MeshConstants.hbonePort, "F3"), toProxy(MeshConstants.inboundPlaintextPort, "F4"),
-      PlannedRule(
-        identifier: "F5", rule: Rule(matches: [.answer], target: .returnToCaller),
-        reason: "answers to what ztunnel sent; the application's own packets do not leave, so they have none"),
-    ] + neighbours + [blocked]
+        reason: "loopback never leaves the pod; ztunnel reaches the application through it")
+    ]
+      + probes.arriving.map { rule in
+        PlannedRule(
+          identifier: "F2", rule: rule,
+          reason: "the host's probes go on, so that the pod is not restarted while it is repaired")
+      } + [
+        toProxy(MeshConstants.hbonePort, "F3"), toProxy(MeshConstants.inboundPlaintextPort, "F4"),
+        PlannedRule(
+          identifier: "F5", rule: Rule(matches: [.answer], target: .returnToCaller),
+          reason: "answers to what ztunnel sent; the application's own packets do not leave, so they have none"),
+      ] + neighbours + [blocked]
   }
 
   private var output: [PlannedRule] {
     [
       PlannedRule(
         identifier: "F6", rule: Rule(output: .loopback(inverted: false), target: .returnToCaller),
-        reason: "loopback never leaves the pod; what is captured goes to ztunnel through it"),
-      PlannedRule(
-        identifier: "F7", rule: Rule(destination: probe, transport: .tcp, target: .returnToCaller),
-        reason: "answers to the host's probes"),
-      PlannedRule(
-        identifier: "F8",
-        rule: Rule(
-          matches: [.mark(MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask))],
-          target: .returnToCaller),
-        reason: "ztunnel's own traffic has its policy already"),
-    ] + neighbours + [blocked]
+        reason: "loopback never leaves the pod; what is captured goes to ztunnel through it")
+    ]
+      + probes.answering.map { rule in
+        PlannedRule(identifier: "F7", rule: rule, reason: "answers to the host's probes")
+      } + [
+        PlannedRule(
+          identifier: "F8",
+          rule: Rule(
+            matches: [.mark(MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask))],
+            target: .returnToCaller),
+          reason: "ztunnel's own traffic has its policy already")
+      ] + neighbours + [blocked]
   }
 
   private func toProxy(_ port: UInt16, _ identifier: String) -> PlannedRule {

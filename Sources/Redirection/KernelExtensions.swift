@@ -30,6 +30,9 @@ struct KernelExtensions {
     if targets.contains(where: { if case .redirect = $0 { true } else { false } }) {
       _ = try newest(of: [0], Array("REDIRECT".utf8), isTarget: true)
     }
+    if targets.contains(where: { if case .setHopLimit = $0 { true } else { false } }) {
+      _ = try newest(of: [0], Array((family == .v4 ? "TTL" : "HL").utf8), isTarget: true)
+    }
     if targets.contains(where: { if case .rewriteSource = $0 { true } else { false } }) {
       _ = try newest(of: [family == .v4 ? 0 : 1], Array("SNAT".utf8), isTarget: true)
     }

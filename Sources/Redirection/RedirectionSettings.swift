@@ -17,6 +17,8 @@ public struct RedirectionSettings: Equatable, Sendable {
   public var rerouteInterfaces: [InterfaceName]
   /// Counts the packets that leave the pod past ztunnel. Capture does not depend on it; the reference knows no such rules.
   public var countsEscapes: Bool
+  /// How host probes are told apart.
+  public var probeRecognition: ProbeRecognition
   /// The address that marks a host probe, which is never captured. An IPv4 address.
   public var probeSourceV4: IPAddress
   /// The address that marks a host probe, which is never captured. An IPv6 address.
@@ -25,6 +27,7 @@ public struct RedirectionSettings: Equatable, Sendable {
   public init(
     dnsCapture: Bool = false, ipv6: Bool = true, bypassInboundCapture: Bool = false,
     rerouteInterfaces: [InterfaceName] = [], countsEscapes: Bool = false,
+    probeRecognition: ProbeRecognition = .rewrittenSource,
     probeSourceV4: IPAddress = Self.defaultProbeSourceV4,
     probeSourceV6: IPAddress = Self.defaultProbeSourceV6
   ) {
@@ -32,6 +35,7 @@ public struct RedirectionSettings: Equatable, Sendable {
     self.ipv6 = ipv6
     self.bypassInboundCapture = bypassInboundCapture
     self.rerouteInterfaces = rerouteInterfaces
+    self.probeRecognition = probeRecognition
     self.countsEscapes = countsEscapes
     self.probeSourceV4 = probeSourceV4
     self.probeSourceV6 = probeSourceV6

@@ -66,7 +66,7 @@ public struct Redirector: Sendable {
       do { listeners = try MeshListeners.ports() } catch {}
       return NamespaceProof(
         deviations: deviations, isFenced: try isFenced(settings, support), listeners: listeners,
-        escaped: settings.countsEscapes ? try escaped(support) : nil)
+        escaped: settings.countsEscapes ? try escaped(settings, support) : nil)
     }
   }
 
@@ -191,16 +191,15 @@ public struct Redirector: Sendable {
     return wrote
   }
 
-  /// The sum over all rules of the watch that only count.
-  private func escaped(_ support: IPv6Support) throws(RedirectionError) -> UInt64 {
+  /// What the watch has counted. A chain with other rules counts something else, and is repaired.
+  private func escaped(_ settings: RedirectionSettings, _ support: IPv6Support) throws(RedirectionError) -> UInt64 {
     var sum: UInt64 = 0
     for family in support.families {
       let table = TableIdentity(family: family, name: .mangle)
       guard try TableSession.existing(family).contains(table) else { continue }
       let packets = try TableSession.packets(.plaintextWatch, in: table)
-      for (rule, count) in zip(RuleCatalogue.watch(probe: nil), packets) where rule.rule.target == .fallThrough {
-        sum &+= count
-      }
+      guard packets.count == RuleCatalogue(settings: settings, family: family).watch.count else { continue }
+      sum = packets.suffix(RuleCatalogue.countingRules).reduce(sum, &+)
     }
     return sum
   }

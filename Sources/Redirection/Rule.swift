@@ -103,6 +103,10 @@ enum Match: Hashable, Sendable {
   case answer
   /// `--socket-exists`: a process of this namespace sends the packet, it is not forwarded.
   case sentByProcess
+  /// `! --socket-exists`: the packet is forwarded.
+  case forwarded
+  /// `-m ttl --ttl-eq`, `-m hl --hl-eq`: the two families have an extension each.
+  case hopLimit(UInt8, IPAddress.Family)
   /// The destination is in the set that has this index in the namespace.
   case destinationInSet(index: UInt16)
   /// An extension, revision or use of one that this project never writes.
@@ -154,6 +158,8 @@ enum Target: Hashable, Sendable {
   case connectionZone(UInt16)
   /// `SNAT --to-source`, an address of the rule's family.
   case rewriteSource(IPAddress)
+  /// `TTL --ttl-set`, `HL --hl-set`. In `mangle` only.
+  case setHopLimit(UInt8)
   /// An extension, revision or use of one that this project never writes.
   case opaque(OpaqueExtension)
 }

@@ -64,39 +64,43 @@ struct RuleCatalogue {
     guard settings.countsEscapes else { return plan }
     plan.jumps.append(
       .init(from: "POSTROUTING", to: .plaintextWatch, reason: "what leaves the pod is looked at where it leaves"))
-    plan.chains.append(PlannedChain(name: .plaintextWatch, rules: Self.watch(probe: probe)))
+    plan.chains.append(PlannedChain(name: .plaintextWatch, rules: watch))
     return plan
   }
 
-  /// Counts what must not leave. In `mangle` POSTROUTING, where the interface is the one the packet really takes.
-  /// Without `probe` the rules have the same places and targets, but match more.
-  static func watch(probe: AddressMatch?) -> [PlannedRule] {
+  /// Counts what must not leave. In `mangle` POSTROUTING, where the interface is the one the packet really takes. The last
+  /// ``countingRules`` rules count.
+  var watch: [PlannedRule] {
     [
       PlannedRule(
         identifier: "W1", rule: Rule(output: .loopback(inverted: false), target: .returnToCaller),
-        reason: "loopback does not leave the pod; captured packets go to ztunnel through it"),
-      PlannedRule(
-        identifier: "W2", rule: Rule(destination: probe, transport: .tcp, target: .returnToCaller),
-        reason: "what is sent towards the probe address is left alone"),
-      PlannedRule(
-        identifier: "W3",
-        rule: Rule(
-          transport: .tcp,
-          matches: [
-            .tcp(PortMatch(opens: true)),
-            .mark(MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask, inverted: true)),
-          ],
-          target: .fallThrough),
-        reason: "counts connections that are opened past ztunnel"),
-      PlannedRule(
-        identifier: "W4",
-        rule: Rule(
-          transport: .tcp,
-          matches: [.mark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))],
-          target: .fallThrough),
-        reason: "counts the application's answers to ztunnel that leave instead of going back to it"),
+        reason: "loopback does not leave the pod; captured packets go to ztunnel through it")
     ]
+      + probes.answering.map { rule in
+        PlannedRule(identifier: "W2", rule: rule, reason: "what is sent to who probes is left alone")
+      } + [
+        PlannedRule(
+          identifier: "W3",
+          rule: Rule(
+            transport: .tcp,
+            matches: [
+              .tcp(PortMatch(opens: true)),
+              .mark(MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask, inverted: true)),
+            ],
+            target: .fallThrough),
+          reason: "counts connections that are opened past ztunnel"),
+        PlannedRule(
+          identifier: "W4",
+          rule: Rule(
+            transport: .tcp,
+            matches: [.mark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))],
+            target: .fallThrough),
+          reason: "counts the application's answers to ztunnel that leave instead of going back to it"),
+      ]
   }
+
+  /// How many rules at the end of ``ChainName/plaintextWatch`` count.
+  static let countingRules = 2
 
   private func marks(_ table: TableIdentity) -> TablePlan {
     plan(
@@ -123,7 +127,9 @@ struct RuleCatalogue {
 
   private func nat(_ table: TableIdentity) -> TablePlan {
     plan(
-      table, output: [exemptProbeAnswers] + (settings.dnsCapture ? captureDNS : []) + captureOutbound,
+      table,
+      output: (settings.probeRecognition == .rewrittenSource ? [exemptProbeAnswers] : [])
+        + (settings.dnsCapture ? captureDNS : []) + captureOutbound,
       prerouting: settings.rerouteInterfaces.flatMap(capture(from:))
         + (settings.bypassInboundCapture ? [] : captureInbound))
   }
@@ -133,6 +139,7 @@ struct RuleCatalogue {
     MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask, inverted: true)
   }
   private var probe: AddressMatch { .host(settings.probeSource(family)) }
+  private var probes: ProbeConditions { ProbeConditions(settings: settings, family: family) }
   private var notLoopback: AddressMatch { .host(.loopback(family), inverted: true) }
 
   private func capture(from interface: InterfaceName) -> [PlannedRule] {
@@ -150,11 +157,15 @@ struct RuleCatalogue {
   }
 
   private var captureInbound: [PlannedRule] {
-    [
-      PlannedRule(
-        identifier: "I1",
-        rule: Rule(source: probe, transport: .tcp, matches: [.tcp(PortMatch())], target: .accept),
-        reason: "the host's probes reach the application directly, so that they work under strict mTLS"),
+    probes.arriving.map { rule in
+      var rule = rule
+      // An empty comparison of ports is how the specification's listings have it.
+      if settings.probeRecognition == .rewrittenSource { rule.matches = [.tcp(PortMatch())] }
+      rule.target = .accept
+      return PlannedRule(
+        identifier: "I1", rule: rule,
+        reason: "the host's probes reach the application directly, so that they work under strict mTLS")
+    } + [
       PlannedRule(
         identifier: "I2",
         rule: Rule(
@@ -163,7 +174,7 @@ struct RuleCatalogue {
           target: .redirect(port: MeshConstants.inboundPlaintextPort)),
         reason:
           "inbound plaintext goes to ztunnel; HBONE finds its listener by itself, and ztunnel's own connections do "
-          + "not loop"),
+          + "not loop")
     ]
   }
 

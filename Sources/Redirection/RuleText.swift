@@ -75,6 +75,9 @@ extension Match {
     case .udp(let ports): "-m udp\(ports.text)"
     case .answer: "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY"
     case .sentByProcess: "-m owner --socket-exists"
+    case .forwarded: "-m owner ! --socket-exists"
+    case .hopLimit(let limit, .v4): "-m ttl --ttl-eq \(limit)"
+    case .hopLimit(let limit, .v6): "-m hl --hl-eq \(limit)"
     case .destinationInSet(let index): "-m set --match-set #\(index) dst"
     case .opaque(let foreign): "-m \(foreign.text)"
     }
@@ -115,6 +118,7 @@ extension Target {
     case .redirect(let port): "-j REDIRECT --to-ports \(port)"
     case .connectionZone(let zone): "-j CT --zone \(zone)"
     case .rewriteSource(let address): "-j SNAT --to-source \(address)"
+    case .setHopLimit(let limit): "-j hop limit \(limit)"
     case .opaque(let foreign): "-j \(foreign.text)"
     }
   }

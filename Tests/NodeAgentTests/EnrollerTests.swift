@@ -9,15 +9,16 @@ import ZDS
 @testable import NodeAgent
 
 /// An enroller among fakes, on its loop.
-private final class Scene {
+final class Scene {
   let journal = Journal()
   let redirection: FakeRedirection
+  let probes = FakeProbes()
   let announcer: FakeAnnouncer
   let enroller: Enroller
   let loop: EventLoop
   let namespaces: NamedNamespaces
 
-  init(_ loop: EventLoop) throws {
+  init(_ loop: EventLoop, fences: Bool = true) throws {
     self.loop = loop
     namespaces = try NamedNamespaces()
     redirection = FakeRedirection(journal)
@@ -27,12 +28,18 @@ private final class Scene {
     timing.longestRetry = .milliseconds(40)
     timing.namespacePoll = .milliseconds(10)
     enroller = Enroller(
-      defaults: RedirectionSettings(), redirector: redirection, announcer: announcer, opener: .ofThisNode(),
-      threads: BlockingThreads(limit: 4), timing: timing,
+      defaults: RedirectionSettings(), redirector: redirection, announcer: announcer, probes: probes,
+      opener: .ofThisNode(), fences: fences, threads: BlockingThreads(limit: 4), timing: timing,
       logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, on: loop)
   }
 
   func want(_ names: String...) { enroller.want(names.map { workload($0, at: namespaces.path($0)) }) }
+
+  func proof(_ name: String) -> EnrolmentProof? { enroller.proofs[uid(name)] }
+
+  func proves(_ name: String, _ code: EnrolmentProof.Code) async -> Bool {
+    await loop.waitUntil { self.proof(name)?.code == code }
+  }
 
   func state(_ name: String) -> EnrolmentState? { enroller.states[uid(name)] }
 
@@ -45,10 +52,10 @@ private final class Scene {
   }
 
   /// Runs a scene. What it throws is the test's failure.
-  static func play(_ body: @escaping @Sendable (Scene) async throws -> Void) async throws {
+  static func play(fences: Bool = true, _ body: @escaping @Sendable (Scene) async throws -> Void) async throws {
     let failure = try await onLoop { loop -> String? in
       do {
-        let scene = try Scene(loop)
+        let scene = try Scene(loop, fences: fences)
         try await body(scene)
         _ = await scene.enroller.leaveAll(within: .seconds(5))
         return nil

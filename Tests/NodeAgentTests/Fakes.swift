@@ -89,6 +89,21 @@ final class FakeRedirection: PodRedirecting {
   }
 }
 
+/// The node's probe sets, as a dictionary.
+final class FakeProbes: ProbeExempting {
+  let addresses = Mutex<[String: [IPAddress]]>([:])
+  let isBroken = Mutex(false)
+
+  func exempt(_ addresses: [IPAddress], of owner: String) throws -> Bool {
+    if isBroken.withLock({ $0 }) { throw FakeRedirection.Refusal() }
+    return self.addresses.withLock { all in
+      let last = all[owner]
+      all[owner] = addresses.isEmpty ? nil : addresses
+      return last != all[owner]
+    }
+  }
+}
+
 /// What happened, in order, over all fakes.
 final class Journal: Sendable {
   private let lines = Mutex<[String]>([])

@@ -28,10 +28,15 @@ final class TestSocket: Sendable {
   /// local, as ztunnel uses it.
   static func connected(
     in pod: TestNamespace, to address: SocketAddress, mark: UInt32 = 0, from source: SocketAddress? = nil,
-    borrowed: Bool = false, within milliseconds: CInt = 3000
+    borrowed: Bool = false, hopLimit: CInt? = nil, within milliseconds: CInt = 3000
   ) throws -> TestSocket? {
     let socket = TestSocket(try pod.namespace.enter { try TCPSocket.make(address.ip.family) })
     if mark != 0 { try TCPSocket.setMark(socket.raw, mark) }
+    if var hopLimit {
+      let (level, option) =
+        address.ip.family == .v4 ? (CInt(IPPROTO_IP), IP_TTL) : (CInt(IPPROTO_IPV6), IPV6_UNICAST_HOPS)
+      setsockopt(socket.raw, level, option, &hopLimit, socklen_t(MemoryLayout<CInt>.size))
+    }
     if borrowed { try TCPSocket.setSpoofing(socket.raw, address.ip.family) }
     if let source { try TCPSocket.bind(socket.raw, address.ip.family, to: source) }
     _ = try TCPSocket.connect(socket.raw, address.ip.family, to: address)
