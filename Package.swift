@@ -107,7 +107,7 @@ let package = Package(
         log,
       ]),
     .executableTarget(
-      name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
+      name: "node-agent", dependencies: ["JSON", "Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
       path: "Sources/NodeAgentCommand",
       swiftSettings: strict),
     .executableTarget(
