@@ -109,7 +109,7 @@ let package = Package(
         "TLS", "Telemetry", "Vocabulary", "XDS", "YAML", "ZDS", log,
       ]),
     .executableTarget(
-      name: "node-agent", dependencies: ["Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
+      name: "node-agent", dependencies: ["JSON", "Linux", "NodeAgent", "Redirection", "Telemetry", arguments],
       path: "Sources/NodeAgentCommand",
       swiftSettings: strict),
     .executableTarget(

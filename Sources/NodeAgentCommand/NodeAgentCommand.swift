@@ -9,6 +9,6 @@ struct NodeAgentCommand: ParsableCommand {
       Reads which workloads belong to the mesh, writes the redirection of their traffic inside their network \
       namespaces, and hands the namespaces to ztunnel over a unix socket.
       """,
-    subcommands: [Run.self, InstallCNI.self, Rules.self, Status.self, Version.self],
+    subcommands: [Run.self, InstallCNI.self, Rules.self, Status.self, Explain.self, Version.self],
     defaultSubcommand: Run.self)
 }

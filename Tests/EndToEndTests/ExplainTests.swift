@@ -125,4 +125,25 @@ struct ExplainTests {
       #expect(explained.output.contains("demo/tried DENY"))
     }
   }
+
+  @Test("node-agent explains a pod that it has proven, and ztunnel shows the proof")
+  func enrolment() async throws {
+    try await DaemonFixture.with { daemons in
+      let mesh = daemons.mesh
+      _ = try await daemons.pod("client", on: mesh.left)
+      let agent = try #require(BuiltProduct.path("node-agent"), "build the package first")
+      let explain = { (pod: String) in
+        try Command.run([agent, "explain", pod, "--socket", mesh.statusSocket(of: mesh.left)], timeout: .seconds(30))
+      }
+      #expect(try eventually(within: .seconds(20)) { try explain("demo/client").status == 0 })
+      let answer = try explain("client")
+      #expect(answer.output.hasPrefix("demo/client: captured: its rules were read back equal"))
+      #expect(try explain("demo/nobody").status == 3)
+      #expect(try Command.run([agent, "explain", "x", "--socket", "/nonexistent.sock"]).status == 3)
+      #expect(
+        try eventually(within: .seconds(20)) {
+          try ztunnel(mesh.left, ["status", "--json"]).output.contains("\"state\": \"PROVEN\"")
+        })
+    }
+  }
 }
