@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Linux
+import TestSupport
 import Testing
 
 @testable import ZDS
@@ -13,9 +14,20 @@ private func pair() throws -> (PacketSocket, PacketSocket) {
   return (first, try PacketSocket(adopting: Descriptor(owning: raw[1])))
 }
 
-/// Sends a packet with `count` copies of a fresh eventfd, the way a faulty or hostile peer could.
-private func sendDescriptors(_ count: Int, on socket: PacketSocket, bytes: [UInt8] = [1]) throws {
-  let passed = Descriptor(owning: try system("eventfd") { eventfd(0, CInt(EFD_CLOEXEC)) })
+/// Two connected sockets: the first one tells when all copies of the second are closed.
+private func watchedDescriptor() throws -> (watch: SharedDescriptor, passed: SharedDescriptor) {
+  var ends: [CInt] = [-1, -1]
+  let kind = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue)
+  try system("socketpair") { socketpair(AF_UNIX, kind, 0, &ends) }
+  return (SharedDescriptor(Descriptor(owning: ends[0])), SharedDescriptor(Descriptor(owning: ends[1])))
+}
+
+/// Sends a packet with `count` copies of a descriptor, the way a faulty or hostile peer could. Returns what tells
+/// when all copies are closed.
+private func sendDescriptors(
+  _ count: Int, on socket: PacketSocket, bytes: [UInt8] = [1]
+) throws -> SharedDescriptor {
+  let (watch, passed) = try watchedDescriptor()
   let raw = passed.raw
   let space = 16 + (count * 4 + 7) / 8 * 8
   var control = [UInt8](repeating: 0, count: space)
@@ -40,28 +52,17 @@ private func sendDescriptors(_ count: Int, on socket: PacketSocket, bytes: [UInt
     }
   }
   #expect(sent == bytes.count)
+  return withExtendedLifetime(passed) { watch }
 }
 
-/// Whether a descriptor of this process still refers to an eventfd that this test's peers made. Counting those of one
-/// kind keeps other tests, which open sockets at the same time, out of the count.
-private func openEventDescriptors() -> Int {
-  guard let directory = opendir("/proc/self/fd") else { return -1 }
-  defer { closedir(directory) }
-  var count = 0
-  while let entry = readdir(directory) {
-    let name = withUnsafePointer(to: &entry.pointee.d_name) {
-      $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-    }
-    var target = [CChar](repeating: 0, count: 256)
-    let length = readlink("/proc/self/fd/\(name)", &target, target.count - 1)
-    if length > 0,
-      String(decoding: target.prefix(length).map(UInt8.init(bitPattern:)), as: UTF8.self)
-        .hasPrefix("anon_inode:[eventfd]")
-    {
-      count += 1
-    }
+/// Whether no copy is open any more. Waits: children that other tests start at this moment have copies until
+/// they execute their program.
+private func isClosed(_ watch: SharedDescriptor) -> Bool {
+  let raw = watch.raw
+  return eventually(within: .seconds(10)) {
+    var byte: UInt8 = 0
+    return Glibc.read(raw, &byte, 1) == 0
   }
-  return count
 }
 
 @Suite("ZDS packets", .serialized)
@@ -113,36 +114,35 @@ struct PacketSocketTests {
 
   @Test("one descriptor is handed over, close-on-exec, and closed with its owner")
   func oneDescriptor() throws {
-    let before = openEventDescriptors()
+    let watch: SharedDescriptor
     do {
       let (here, there) = try pair()
-      try sendDescriptors(1, on: there)
+      watch = try sendDescriptors(1, on: there)
       guard case .packet(_, let descriptors) = try here.receive(), let descriptor = descriptors.first else {
         Issue.record("no descriptor")
         return
       }
       #expect(fcntl(descriptor.raw, F_GETFD) & FD_CLOEXEC != 0)
-      #expect(openEventDescriptors() == before + 1)
+      var byte: UInt8 = 0
+      #expect(Glibc.read(watch.raw, &byte, 1) == -1 && errno == EAGAIN)
     }
-    #expect(openEventDescriptors() == before)
+    #expect(isClosed(watch))
   }
 
   @Test("surplus descriptors fail the packet and are all closed", arguments: [2, 3, 17, 253])
   func surplus(count: Int) throws {
     let (here, there) = try pair()
-    let before = openEventDescriptors()
-    try sendDescriptors(count, on: there)
+    let watch = try sendDescriptors(count, on: there)
     #expect(throws: ZDSError.unexpectedDescriptors(count: count)) { _ = try here.receive() }
-    #expect(openEventDescriptors() == before)
+    #expect(isClosed(watch))
   }
 
   @Test("a descriptor with a truncated packet, or with an empty one, is closed", arguments: [0, 1500])
   func descriptorsOfBadPackets(length: Int) throws {
     let (here, there) = try pair()
-    let before = openEventDescriptors()
-    try sendDescriptors(1, on: there, bytes: [UInt8](repeating: 1, count: length))
+    let watch = try sendDescriptors(1, on: there, bytes: [UInt8](repeating: 1, count: length))
     do { #expect(try read(here) == "end") } catch { #expect(error as? ZDSError == .truncatedPacket) }
-    #expect(openEventDescriptors() == before)
+    #expect(isClosed(watch))
   }
 
   @Test("a peer that does not read is an error, not a wait")
@@ -167,28 +167,31 @@ struct PacketSocketTests {
     "anything else with a descriptor is refused, and the descriptor is closed",
     arguments: [ZDSRequest.keep(uid("u1")), .delete(uid("u1")), .snapshotSent])
   func unexpectedDescriptor(request: ZDSRequest) throws {
-    let before = openEventDescriptors()
     let bytes = try request.encoded()
-    #expect(throws: ZDSError.unexpectedDescriptors(count: 1)) {
-      try IncomingRequest(bytes, [SharedDescriptor(Descriptor(owning: eventfd(0, CInt(EFD_CLOEXEC))))])
+    let watch: SharedDescriptor
+    do {
+      let (reader, passed) = try watchedDescriptor()
+      watch = reader
+      #expect(throws: ZDSError.unexpectedDescriptors(count: 1)) { try IncomingRequest(bytes, [passed]) }
     }
-    #expect(openEventDescriptors() == before)
+    #expect(isClosed(watch))
   }
 
   @Test("an add with something that is no network namespace names it")
   func wrongDescriptor() throws {
-    let before = openEventDescriptors()
+    let watch: SharedDescriptor
     do {
-      let event = SharedDescriptor(Descriptor(owning: eventfd(0, CInt(EFD_CLOEXEC))))
+      let (reader, other) = try watchedDescriptor()
+      watch = reader
       guard
         case .instruction(.addWithoutNamespace(_, .notANetworkNamespace), _) =
-          try IncomingRequest(Self.add, [event]).content
+          try IncomingRequest(Self.add, [other]).content
       else {
-        Issue.record("the eventfd was taken for a namespace")
+        Issue.record("the pipe was taken for a namespace")
         return
       }
     }
-    #expect(openEventDescriptors() == before)
+    #expect(isClosed(watch))
   }
 
   @Test("an add with a network namespace has its identity")
