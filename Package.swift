@@ -121,6 +121,9 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["CLinux", "Linux", "Vocabulary"], path: "Tests/TestSupport",
       swiftSettings: strict),
+    .target(
+      name: "KubernetesTestSupport", dependencies: ["COpenSSL", "HTTP2", "Kubernetes", "Linux", "TLS", "Vocabulary"],
+      path: "Tests/KubernetesTestSupport", swiftSettings: strict),
     .testTarget(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     .testTarget(name: "DocumentationTests", dependencies: ["TestSupport"], swiftSettings: strict),
@@ -150,13 +153,13 @@ let package = Package(
     tests(of: "CNI", ["JSON", "Linux", "Vocabulary"]),
     .testTarget(
       name: "KubernetesTests",
-      dependencies: ["COpenSSL", "HTTP2", "JSON", "Kubernetes", "Linux", "TLS", "TestSupport", "Vocabulary"],
+      dependencies: ["HTTP2", "JSON", "Kubernetes", "KubernetesTestSupport", "Linux", "TestSupport", "Vocabulary"],
       swiftSettings: strict),
     tests(
       of: "NodeAgent",
       [
-        "CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "Linux", "Metrics", "Redirection", "Telemetry",
-        "Vocabulary", "ZDS", log,
+        "CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "KubernetesTestSupport", "Linux", "Metrics", "Redirection",
+        "Telemetry", "Vocabulary", "ZDS", log,
       ]),
     tests(
       of: "Ztunnel",

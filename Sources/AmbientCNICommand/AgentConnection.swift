@@ -12,7 +12,9 @@ enum AgentConnection {
     do throws(PollError) {
       let socket = try connect(inquiry.socketPath, until: start + .seconds(inquiry.patience))
       defer { close(socket) }
-      try send(HTTPExchange.request(inquiry.subject.rawValue, body: inquiry.question.body), to: socket, until: deadline)
+      // The time that is left, not the one there was: the agent's answer must come before nobody waits any more.
+      let question = inquiry.question(leaving: ContinuousClock.now.duration(to: deadline))
+      try send(HTTPExchange.request(inquiry.subject.rawValue, body: question.body), to: socket, until: deadline)
       guard let answer = HTTPExchange.answer(try receive(from: socket, until: deadline)) else {
         return .unanswered("it closed the connection without a whole answer")
       }

@@ -33,6 +33,13 @@ public struct PluginCall: Sendable {
     public let timeout: Int
     /// Seconds in which an agent that is not there may appear: it may be starting anew.
     public let patience: Int
+
+    /// The question for an agent that has `left` to answer it.
+    public func question(leaving left: Duration) -> AgentQuestion {
+      var question = question
+      question.timeout = max(0, Int(left / .milliseconds(1)))
+      return question
+    }
   }
 
   public enum Outcome: Sendable {

@@ -64,6 +64,15 @@ public enum KubernetesError: CodedError, Equatable {
   /// The version that was asked for is too old to go on from.
   public var isGone: Bool { status == 410 }
 
+  /// There was no answer of a server that could decide.
+  public var isNoAnswer: Bool {
+    switch self {
+    case .unreachable, .timedOut: true
+    case .refused(_, let status, _, _): status >= 500
+    case .configuration, .credentials, .tooLarge, .notJSON, .malformed: false
+    }
+  }
+
   /// The HTTP status of a refusal.
   public var status: Int? {
     if case .refused(_, let status, _, _) = self { status } else { nil }

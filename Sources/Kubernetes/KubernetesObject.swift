@@ -34,6 +34,13 @@ public struct ObjectMeta: Equatable, Sendable {
   }
 
   public var reference: ObjectReference { ObjectReference(namespace: namespace, name: name) }
+
+  /// Whether this is what the object was before `other`. Versions are numbers that grow, on every server there is; where
+  /// one is not, nothing is said.
+  public func precedes(_ other: ObjectMeta) -> Bool {
+    guard let own = UInt64(resourceVersion), let others = UInt64(other.resourceVersion) else { return false }
+    return own < others
+  }
 }
 
 /// An object's place among those of its kind.

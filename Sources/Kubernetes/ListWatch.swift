@@ -93,9 +93,9 @@ struct ListWatch<Object: KubernetesObject> {
     case .changed(let object):
       heard(object.meta.resourceVersion)
       return [.deliver(.changed(object))]
-    case .deleted(let reference, let version):
+    case .deleted(let reference, let uid, let version):
       heard(version)
-      return [.deliver(.deleted(reference))]
+      return [.deliver(.deleted(reference, uid: uid))]
     case .bookmark(let version):
       heard(version)
       return []
@@ -122,11 +122,12 @@ struct ListWatch<Object: KubernetesObject> {
 }
 
 /// What the consumer of a ``ResourceWatcher`` is told.
-public enum ObjectChange<Object: KubernetesObject>: Equatable {
+public enum ObjectChange<Object: KubernetesObject>: Equatable, Sendable {
   /// All there are. Those that are `unreadable` are there too, and stay what they were.
   case replaced([Object], unreadable: Set<ObjectReference>)
   case changed(Object)
-  case deleted(ObjectReference)
+  /// The one of this UID; empty where the server did not say it. Another one may have the name by now.
+  case deleted(ObjectReference, uid: String)
 }
 
 /// Where a list begins.

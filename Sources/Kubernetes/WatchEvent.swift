@@ -3,7 +3,8 @@ import JSON
 /// One line of a watch.
 enum WatchEvent<Object: KubernetesObject>: Equatable {
   case changed(Object)
-  case deleted(ObjectReference, resourceVersion: String)
+  /// With the UID of the one that is gone, as far as the server said it: its name may be another one's by now.
+  case deleted(ObjectReference, uid: String, resourceVersion: String)
   /// Nothing of the watched kind has changed up to this version.
   case bookmark(String)
   /// A change of an object that is not as it should be.
@@ -28,7 +29,7 @@ enum WatchEvent<Object: KubernetesObject>: Equatable {
       }
     case "DELETED":
       if let reference = ObjectReference(of: object) {
-        self = .deleted(reference, resourceVersion: version)
+        self = .deleted(reference, uid: object["metadata"]?["uid"]?.string ?? "", resourceVersion: version)
       } else {
         // Which object is gone will only show in a new list.
         throw .malformed(subject: subject, path: "object.metadata.name", expected: "text that is not empty")

@@ -14,6 +14,8 @@ public final class BlockingThreads: Sendable {
     var jobs: [Job] = []
     var threads = 0
     var idle = 0
+    /// When a thread last took a job or ended one.
+    var progress = ContinuousClock.now
   }
 
   private let limit: Int
@@ -60,6 +62,14 @@ public final class BlockingThreads: Sendable {
     wake.signal()
   }
 
+  /// For how long jobs have waited without any thread ending or taking one; nil while nobody has to wait.
+  public func stall(at now: ContinuousClock.Instant = .now) -> Duration? {
+    state.withLock { state in
+      guard !state.jobs.isEmpty, state.threads == limit, state.idle == 0 else { return nil }
+      return state.progress.duration(to: now)
+    }
+  }
+
   private func startThread() -> Bool {
     var thread = pthread_t()
     let retained = Unmanaged.passRetained(self)
@@ -80,10 +90,14 @@ public final class BlockingThreads: Sendable {
 
   private func work() {
     while true {
-      state.withLock { $0.idle += 1 }
+      state.withLock { state in
+        state.idle += 1
+        state.progress = .now
+      }
       wake.wait()
       let job = state.withLock { state in
         state.idle -= 1
+        state.progress = .now
         return state.jobs.isEmpty ? nil : state.jobs.removeFirst()
       }
       job?.perform()

@@ -99,6 +99,12 @@ public final class Enroller {
   /// How far one workload is; nil when it is neither wanted nor in place.
   public func state(of uid: WorkloadUID) -> EnrolmentState? { enrolments[uid]?.state }
 
+  /// The workload as it is wanted now.
+  func wanted(_ uid: WorkloadUID) -> DesiredWorkload? { enrolments[uid]?.desired }
+
+  /// What the last try failed for; nil when it did not.
+  func trouble(of uid: WorkloadUID) -> EnrolmentError? { enrolments[uid]?.trouble }
+
   /// The workload just as it was wanted when it was last brought there completely.
   func achieved(_ uid: WorkloadUID) -> DesiredWorkload? { enrolments[uid]?.achieved }
 

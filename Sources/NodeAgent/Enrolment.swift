@@ -39,7 +39,7 @@ final class Enrolment {
   private(set) var attempted: DesiredWorkload?
 
   /// Nil when the workload is not wanted any more.
-  private var desired: DesiredWorkload?
+  private(set) var desired: DesiredWorkload?
   /// What is, or was last, wanted of it.
   private var subject: WorkloadInfo
   private var actual: Actual?
@@ -145,6 +145,10 @@ final class Enrolment {
         become(.waitingForZtunnel, logging: error)
         return enroller.timing.longestRetry
       }
+      if case .notListening = error {
+        become(.waitingForZtunnel, logging: error)
+        return retry.delay()
+      }
       let delay = retry.delay()
       become(.failed(error, retryIn: delay), logging: error)
       return delay
@@ -160,15 +164,19 @@ final class Enrolment {
       watchForChanges(in: namespace)
     }
     let settings = enroller.defaults.adjusted(by: desired.annotations)
-    try await redirect(settings, in: namespace)
+    var proof = try await redirect(settings, in: namespace)
     if actual?.announced != desired.info {
       enroller.metrics?.reconcileEvents(actual?.announced == nil ? "add" : "update").add()
       do { try await enroller.announcer.add(uid, desired.info, in: namespace) } catch { throw .announcement(error) }
       actual?.announced = desired.info
       logger.info("enrolled", metadata: ["namespace": "\(namespace.identity)"])
       // Now ztunnel must listen.
-      note(.captured(try await prove(settings, in: namespace), isAcknowledged: true))
+      proof = try await prove(settings, in: namespace)
+      note(.captured(proof, isAcknowledged: true))
     }
+    // Whoever waits for the workload to be served is not told so on ztunnel's word alone, nor is it ever again when its
+    // listeners have gone.
+    guard proof.missingListeners.isEmpty else { throw .notListening(proof.missingListeners) }
     try await enroller.exempt(try await enroller.addresses(of: desired.location, in: namespace), of: uid)
     become(.announced)
   }
@@ -195,12 +203,14 @@ final class Enrolment {
   }
 
   /// Makes the namespace what it should be, behind a fence while it is not, and says so only when it is proven.
-  private func redirect(_ settings: RedirectionSettings, in namespace: NetworkNamespace) async throws(EnrolmentError) {
+  private func redirect(
+    _ settings: RedirectionSettings, in namespace: NetworkNamespace
+  ) async throws(EnrolmentError) -> NamespaceProof {
     var proof: NamespaceProof
     do throws(EnrolmentError) {
       proof = try await enroller.redirection { try $0.prove(settings, in: namespace) }
     } catch {
-      await fence(settings, namespace, because: [error.summary])
+      await fence(settings, namespace, .unreadable, because: [error.summary])
       throw error
     }
     if !proof.deviations.isEmpty {
@@ -215,6 +225,7 @@ final class Enrolment {
     }
     actual?.settings = settings
     note(.captured(proof, isAcknowledged: actual?.announced == desired?.info))
+    return proof
   }
 
   private func write(
@@ -226,9 +237,10 @@ final class Enrolment {
         "redirection deviated and is repaired",
         metadata: ["deviations": "\(deviations.prefix(10).map(\.description).joined(separator: "; "))"])
     }
+    let reason: FenceReason = actual?.settings == nil ? .notWritten : .deviation
     // Until it is proven again it is not in place.
     actual?.settings = nil
-    await fence(settings, namespace, because: deviations.map(\.description))
+    await fence(settings, namespace, reason, because: deviations.map(\.description))
     let report = try await enroller.redirection { try $0.apply(settings, in: namespace) }
     if !report.changed.isEmpty {
       logger.info("redirection written", metadata: ["changed": "\(report.changed.joined(separator: ", "))"])
@@ -242,7 +254,7 @@ final class Enrolment {
   ) async throws(EnrolmentError) -> NamespaceProof {
     let proof = try await enroller.redirection { try $0.prove(settings, in: namespace) }
     guard proof.deviations.isEmpty else {
-      await fence(settings, namespace, because: proof.deviations.map(\.description))
+      await fence(settings, namespace, .deviation, because: proof.deviations.map(\.description))
       throw .redirection(.init(RedirectionError.notProven(proof.deviations)))
     }
     return proof
@@ -250,7 +262,7 @@ final class Enrolment {
 
   /// Cuts the workload off. That it cannot be is no reason to stop trying to get it captured.
   private func fence(
-    _ settings: RedirectionSettings, _ namespace: NetworkNamespace, because reasons: [String]
+    _ settings: RedirectionSettings, _ namespace: NetworkNamespace, _ reason: FenceReason, because reasons: [String]
   ) async {
     var isFenced = false
     if enroller.fences {
@@ -259,7 +271,10 @@ final class Enrolment {
       do throws(EnrolmentError) {
         let isNew = try await enroller.redirection { try $0.raiseFence(settings, in: namespace) }
         isFenced = true
-        if isNew { logger.info("fenced until it is proven to be captured") }
+        if isNew {
+          enroller.metrics?.fences(reason.rawValue).add()
+          logger.info("fenced until it is proven to be captured", metadata: ["reason": "\(reason.rawValue)"])
+        }
       } catch { logger.error("the fence cannot be raised: \(error)") }
     }
     note(.unproven(reasons, isFenced: isFenced))
@@ -358,22 +373,24 @@ final class Enrolment {
   // MARK: What is proven
 
   private func note(_ finding: EnrolmentProof.Record.Finding) {
-    if record.take(finding, at: .now) {
+    let isNew = record.take(finding, at: .now)
+    publish()
+    if isNew {
       // Rules that ztunnel has not been told of yet are on their way, not in trouble.
       let isTrouble = record.code == .exposed || record.code == .pending && actual?.announced != nil
       logger.log(
         level: isTrouble ? .warning : .debug, "proof: \(record.code.rawValue)",
         metadata: record.missingListeners.isEmpty
           ? [:] : ["not_listened_on": "\(record.missingListeners.map(String.init).joined(separator: ", "))"])
+      enroller.became(state, uid)
     }
-    publish()
   }
 
   /// What the steps on the way have not noted themselves.
   private func note(failure error: EnrolmentError) {
     if error.isMissingNamespace { return note(.noNamespace) }
     switch error {
-    case .redirection, .announcement, .removal, .probes: break
+    case .redirection, .announcement, .notListening, .removal, .probes: break
     default: note(.unproven([error.summary], isFenced: false))
     }
   }
@@ -392,19 +409,22 @@ final class Enrolment {
   private func become(_ next: EnrolmentState, logging error: EnrolmentError? = nil) {
     if let error {
       // Once a reason, not once a try.
-      let isExpected = error.isMissingNamespace || error.isMissingZtunnel
-      logger.log(level: lastError == error ? .debug : isExpected ? .notice : .error, "\(next)")
-      lastError = error
+      var isExpected = error.isMissingNamespace || error.isMissingZtunnel
+      if case .notListening = error { isExpected = true }
+      logger.log(
+        level: trouble == error ? .debug : isExpected ? .notice : .error, "\(next)",
+        metadata: isExpected ? ["reason": "\(error.summary)"] : [:])
+      trouble = error
     } else if next == .announced || next == .outside {
-      lastError = nil
+      trouble = nil
     }
     guard state != next else { return }
     state = next
     enroller.became(next, uid)
   }
 
-  /// The last failure that was logged, until the workload got where it should be.
-  private var lastError: EnrolmentError?
+  /// The last failure, until the workload got where it should be.
+  private(set) var trouble: EnrolmentError?
 
   private func wait(for delay: Duration?) async {
     await withCheckedContinuation { continuation in

@@ -28,6 +28,8 @@ public enum EnrolmentError: CodedError, Equatable {
   case podNotFound(uid: String, addresses: [IPAddress])
   case redirection(Cause)
   case announcement(ZDSError)
+  /// ztunnel said that it serves the workload, and does not listen on these ports of it.
+  case notListening([UInt16])
   case removal(Cause)
   /// The node's probes could not be let through, or not be stopped.
   case probes(Cause)
@@ -41,6 +43,7 @@ public enum EnrolmentError: CodedError, Equatable {
     case .podNotFound: "ENROL_POD_NOT_FOUND"
     case .redirection(let cause): cause.code
     case .announcement(let error): error.code
+    case .notListening: "ENROL_NOT_LISTENING"
     case .removal(let cause), .probes(let cause): cause.code
     }
   }
@@ -56,6 +59,8 @@ public enum EnrolmentError: CodedError, Equatable {
         + addresses.map(\.description).joined(separator: " or ")
     case .redirection(let cause): "redirection could not be written: \(cause.summary)"
     case .announcement(let error): error.summary
+    case .notListening(let ports):
+      "nobody listens in its namespace on " + ports.map(String.init).joined(separator: ", ")
     case .removal(let cause): "redirection could not be removed: \(cause.summary)"
     case .probes(let cause): "the node's probes could not be arranged: \(cause.summary)"
     }
@@ -70,6 +75,7 @@ public enum EnrolmentError: CodedError, Equatable {
     case .podNotFound: "check that the node's /proc is mounted and that the agent has CAP_SYS_PTRACE and CAP_SYS_ADMIN"
     case .redirection(let cause), .removal(let cause), .probes(let cause): cause.remedy
     case .announcement(let error): error.remedy
+    case .notListening: "ztunnel opens these ports when it takes the workload: check that it runs, and its log"
     }
   }
 }
@@ -83,4 +89,12 @@ extension EnrolmentError {
   }
 
   var isMissingZtunnel: Bool { self == .announcement(.notConnected) }
+
+  /// Its rules are in, and ztunnel does not serve it, or not wholly.
+  var isUnserved: Bool {
+    switch self {
+    case .announcement, .notListening: true
+    default: false
+    }
+  }
 }

@@ -22,6 +22,9 @@ public struct EnrolmentRules: Equatable, Sendable {
   public enum Verdict: Equatable, Sendable {
     case inMesh
     case outside(Reason)
+
+    /// Another label on the pod or its namespace would bring the pod into the mesh.
+    var mayChangeWithLabels: Bool { self == .outside(.notSelected) || self == .outside(.ztunnel) }
   }
 
   /// Why a pod is not captured.

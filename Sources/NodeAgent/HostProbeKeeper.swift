@@ -12,6 +12,8 @@ final class HostProbeKeeper {
   /// What was logged last, so that a trouble is one line and not one a round.
   private(set) var trouble: RedirectionError?
   private(set) var isInstalled = false
+  private var isGone = false
+  private var whenIdle: CheckedContinuation<Void, Never>?
 
   init(_ probes: any HostProbeRules, threads: BlockingThreads, logger: Logger) {
     self.probes = probes
@@ -21,9 +23,13 @@ final class HostProbeKeeper {
 
   /// Makes sets and rule, or mends them. Says what is wrong once.
   func install() async {
-    guard !isBusy else { return }
+    guard !isBusy, !isGone else { return }
     isBusy = true
-    defer { isBusy = false }
+    defer {
+      isBusy = false
+      whenIdle?.resume()
+      whenIdle = nil
+    }
     let wasInstalled = isInstalled
     do throws(RedirectionError) {
       let changed = try await run { probes throws(RedirectionError) in try probes.install() }
@@ -55,7 +61,11 @@ final class HostProbeKeeper {
     } catch { logger.error("the probe sets cannot be pruned: \(error)") }
   }
 
+  /// Takes everything away, for good.
   func uninstall() async {
+    isGone = true
+    // Whose rules would come after the removal of all.
+    if isBusy { await withCheckedContinuation { whenIdle = $0 } }
     do throws(RedirectionError) {
       let changed = try await run { probes throws(RedirectionError) in try probes.uninstall() }
       logger.info("the node's probe rules are removed", metadata: ["changed": "\(changed.joined(separator: ", "))"])

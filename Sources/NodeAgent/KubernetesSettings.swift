@@ -10,6 +10,21 @@ public struct KubernetesSettings: Sendable {
   /// What stands in front of the node's own paths to make them this process's: empty, or `/host` in a container.
   public let hostRoot: String
   public let repair: RepairSettings?
+  /// A pod starts uncaptured on the watch's word that no label asks for the mesh, when the API server cannot be asked.
+  public let trustsWatch: Bool
+
+  init(
+    access: ClusterAccess, nodeName: String, rules: EnrolmentRules, proc: String = "/proc", hostRoot: String = "",
+    repair: RepairSettings? = nil, trustsWatch: Bool = false
+  ) {
+    self.access = access
+    self.nodeName = nodeName
+    self.rules = rules
+    self.proc = proc
+    self.hostRoot = hostRoot
+    self.repair = repair
+    self.trustsWatch = trustsWatch
+  }
 
   /// Throws ``ConfigurationError``.
   init(_ environment: [String: String], kubeconfig: String?) throws(ConfigurationError) {
@@ -47,6 +62,7 @@ public struct KubernetesSettings: Sendable {
     proc = Self.proc(environment)
     hostRoot = proc == "/host/proc" ? "/host" : ""
     repair = try RepairSettings(environment)
+    trustsWatch = try NodeAgentConfiguration.boolean("AMBIENT_TRUST_WATCH", environment, default: false)
   }
 
   /// The node's `/proc` as this process sees it: mounted at `/host/proc` in a container.

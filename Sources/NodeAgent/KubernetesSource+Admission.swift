@@ -6,31 +6,46 @@ import Vocabulary
 import ZDS
 
 extension KubernetesSource: PodAdmission {
-  /// Time after which a pod that the plugin told of must have been seen in the watch, too.
-  private static let confirmation = Duration.seconds(60)
-  /// Time after which a sandbox that replaces a deleted one is looked for without being told.
-  private static let release = Duration.seconds(30)
-
   func admit(
     _ sandbox: PodSandbox, until deadline: ContinuousClock.Instant
   ) async throws(PodAdmissionError) -> PodAdmissionOutcome {
-    let (pod, labels) = try await lookUp(sandbox, until: deadline)
-    if case .outside(let reason) = settings.rules.verdict(pod, namespace: labels) {
+    let (pod, namespace) = try await lookUp(sandbox, until: deadline)
+    if case .outside(let reason) = settings.rules.verdict(pod, namespace: namespace.meta.labels) {
       return .notInMesh(reason: reason.rawValue)
     }
     guard let uid = WorkloadUID(pod.meta.uid) else { throw .unknownPod("\(pod.meta.reference)", uid: sandbox.uid) }
     let path = sandbox.networkNamespace.map(pathHere)
     view.admit(
-      pod, namespace: labels,
+      pod, in: namespace,
       ClusterView.Sandbox(path: path, containerID: sandbox.containerID, addresses: sandbox.addresses))
-    if view.isUnconfirmed(pod.meta.reference) {
-      _ = loop.schedule(after: Self.confirmation) { [weak self] in
-        self?.view.dropUnconfirmed(pod.meta.reference)
-        self?.scheduleUpdate()
-      }
-    }
+    confirm(pod)
     update()
     return try await enrolled(uid, path, until: deadline)
+  }
+
+  /// A pod that the watch has not shown after a while may have gone before it was there; only the API server knows. Until
+  /// it says so, the pod is there: a watch that is late, or a server that is away, takes nothing out of the mesh.
+  private func confirm(_ pod: Pod) {
+    let uid = pod.meta.uid
+    guard view.isUnconfirmed(uid), confirming.insert(uid).inserted else { return }
+    _ = loop.schedule(after: timing.confirmation) { [weak self] in
+      guard let self, confirming.remove(uid) != nil, view.isUnconfirmed(uid) else { return }
+      loop.spawn { [self] in
+        if await isGone(pod) {
+          view.dropUnconfirmed(uid)
+          scheduleUpdate()
+        } else {
+          confirm(pod)
+        }
+      }
+    }
+  }
+
+  /// Whether the API server says that there is no such pod.
+  private func isGone(_ pod: Pod) async -> Bool {
+    do throws(KubernetesError) {
+      return try await client.get(Pod.self, Pod.path(pod.meta.reference)).meta.uid != pod.meta.uid
+    } catch { return error.isNotFound }
   }
 
   /// Waits until the pod is captured with this sandbox.
@@ -42,13 +57,12 @@ extension KubernetesSource: PodAdmission {
       if state == .announced, enroller.achieved(uid)?.sandbox == path { return .success(.captured) }
       guard enroller.attempted(uid)?.sandbox == path, case .failed(let error, _) = state else { return nil }
       // ztunnel may still come, or change its mind, before the plugin gives up.
-      if case .announcement = error { return nil }
-      return .failure(.enrolment(error))
+      return error.isUnserved ? nil : .failure(.enrolment(error))
     }
     await enroller.wait(until: deadline) { outcome() != nil }
     if let outcome = outcome() { return try outcome.get() }
     switch enroller.state(of: uid) {
-    case .waitingForZtunnel: throw .enrolment(.announcement(.notConnected))
+    case .waitingForZtunnel: throw .enrolment(enroller.trouble(of: uid) ?? .announcement(.notConnected))
     case .failed(let error, _): throw .enrolment(error)
     case let state: throw .deadlineExceeded(step: "the pod was \(state?.description ?? "not wanted any more")")
     }
@@ -57,8 +71,8 @@ extension KubernetesSource: PodAdmission {
   func prove(
     _ sandbox: PodSandbox, until deadline: ContinuousClock.Instant
   ) async throws(PodAdmissionError) -> PodAdmissionOutcome {
-    let (pod, labels) = try await lookUp(sandbox, until: deadline)
-    if case .outside(let reason) = settings.rules.verdict(pod, namespace: labels) {
+    let (pod, namespace) = try await lookUp(sandbox, until: deadline)
+    if case .outside(let reason) = settings.rules.verdict(pod, namespace: namespace.meta.labels) {
       return .notInMesh(reason: reason.rawValue)
     }
     guard let path = sandbox.networkNamespace.map(pathHere), let uid = WorkloadUID(pod.meta.uid) else {
@@ -73,7 +87,7 @@ extension KubernetesSource: PodAdmission {
     switch enroller.state(of: uid) {
     case .announced: return .captured
     case .failed(let error, _): throw .enrolment(error)
-    default: throw .enrolment(.announcement(.notConnected))
+    default: throw .enrolment(enroller.trouble(of: uid) ?? .announcement(.notConnected))
     }
   }
 
@@ -82,7 +96,7 @@ extension KubernetesSource: PodAdmission {
     guard let uid = view.owner(path: path, containerID: sandbox.containerID) else { return }
     view.release(uid)
     update()
-    _ = loop.schedule(after: Self.release) { [weak self] in
+    _ = loop.schedule(after: timing.release) { [weak self] in
       self?.view.endRelease(uid)
       self?.scheduleUpdate()
     }
@@ -90,32 +104,41 @@ extension KubernetesSource: PodAdmission {
 
   // MARK: Who it is
 
-  /// The pod and its namespace's labels. What the watch has shown serves, if it is that very pod; else the API server is
-  /// asked, since the runtime is often faster than the watch.
+  /// The pod and its namespace. What the watch has shown serves, if it is that very pod and in the mesh; else the API
+  /// server is asked, since the runtime is often faster than the watch.
+  ///
+  /// That labels do not ask for the mesh is never said by the watch alone: it may have stalled before the label came. An
+  /// API server that does not answer then means that the pod does not start, unless the operator chose otherwise.
   private func lookUp(
     _ sandbox: PodSandbox, until deadline: ContinuousClock.Instant
-  ) async throws(PodAdmissionError) -> (Pod, [String: String]) {
+  ) async throws(PodAdmissionError) -> (Pod, Namespace) {
     guard view.isComplete else { throw .starting }
     let reference = ObjectReference(namespace: sandbox.namespace, name: sandbox.name)
+    let known = known(reference, sandbox)
+    if let known, !settings.rules.verdict(known.0, namespace: known.1.meta.labels).mayChangeWithLabels { return known }
     do throws(KubernetesError) {
-      let pod: Pod
-      if let known = view.pods[reference], isThat(known, sandbox) {
-        pod = known
-      } else {
-        pod = try await client.get(Pod.self, Pod.path(reference), within: left(deadline))
-        guard sandbox.uid == nil || sandbox.uid == pod.meta.uid else {
-          throw .refused(
-            request: "GET \(Pod.path(reference))", status: 404, reason: "NotFound", message: "its UID is another one")
-        }
+      let pod = try await client.get(Pod.self, Pod.path(reference), within: left(deadline))
+      guard sandbox.uid == nil || sandbox.uid == pod.meta.uid else {
+        throw .refused(
+          request: "GET \(Pod.path(reference))", status: 404, reason: "NotFound", message: "its UID is another one")
       }
-      if let labels = view.labels(ofNamespace: sandbox.namespace) { return (pod, labels) }
+      // After the pod, so that no label it could have been made under is missed.
       let namespace = try await client.get(
         Namespace.self, Namespace.path(sandbox.namespace), within: left(deadline))
-      return (pod, namespace.meta.labels)
+      return (pod, namespace)
     } catch {
       if error.isNotFound { throw .unknownPod("\(reference)", uid: sandbox.uid) }
+      if let known, settings.trustsWatch, error.isNoAnswer { return known }
       throw .lookup(.init(error))
     }
+  }
+
+  /// What the watches have shown of that very pod.
+  private func known(_ reference: ObjectReference, _ sandbox: PodSandbox) -> (Pod, Namespace)? {
+    guard let pod = view.pods(named: reference).first(where: { isThat($0, sandbox) }),
+      let namespace = view.namespace(reference.namespace)
+    else { return nil }
+    return (pod, namespace)
   }
 
   /// Without a UID from the runtime, a pod that is on its way out may have a successor of the same name.

@@ -11,43 +11,60 @@ import ZDS
 /// after each change, and handed on as one list. Nothing is done in here that one pod could delay for another. Belongs to
 /// its event loop.
 final class KubernetesSource: WorkloadSource {
+  /// Times of waiting.
+  struct Timing {
+    /// After which a pod that only the plugin told of is asked for, again and again.
+    var confirmation = Duration.seconds(60)
+    /// After which a sandbox that replaces a deleted one is looked for without being told.
+    var release = Duration.seconds(30)
+    /// How long a pod may wait for something before people are told.
+    var patience = Duration.seconds(15)
+  }
+
   let settings: KubernetesSettings
   let client: APIClient
   let enroller: Enroller
   let loop: EventLoop
   let logger: Logger
+  let timing: Timing
   var view: ClusterView
-  private let memory: RememberedFiles
-  private let report: ([DesiredWorkload]) -> Void
+  /// UIDs of pods that are to be confirmed.
+  var confirming: Set<String> = []
+  private var memory: PodMemory
+  private let report: ([DesiredWorkload], Completeness) -> Void
   private let status: PodStatusPublisher
   private let events: PodEventRecorder
   private var repair: PodRepair?
   private var podWatcher: ResourceWatcher<Pod>?
   private var namespaceWatcher: ResourceWatcher<Namespace>?
   private var trouble = WatchTrouble()
+  /// UIDs of pods that wait, and about which people are told if that lasts.
+  private var waiting: Set<String> = []
   private var isUpdateScheduled = false
   private var isStopped = false
+  private var isWithdrawing = false
 
-  /// How often pods were looked at because something about them changed (`nodeagent_reconcile_events_total`).
-  private(set) var reconciled = ReconcileCounts()
-
-  /// `report` gets the complete list of what this node's agent has to do with, on the loop; never before both lists of
-  /// the API server were read. `stateDirectory` must not outlive a reboot, which ends all namespaces.
+  /// `report` gets the list of what this node's agent has to do with, on the loop: complete, once both lists of the API
+  /// server were read; before, what an earlier run of the agent remembered, if it did. `stateDirectory` must not outlive a
+  /// reboot, which ends all namespaces.
   init(
-    _ settings: KubernetesSettings, enroller: Enroller, stateDirectory: String, logger: Logger, on loop: EventLoop,
-    report: @escaping ([DesiredWorkload]) -> Void
+    _ settings: KubernetesSettings, enroller: Enroller, stateDirectory: String, timing: Timing = .init(),
+    logger: Logger, on loop: EventLoop, report: @escaping ([DesiredWorkload], Completeness) -> Void
   ) {
     self.settings = settings
+    self.timing = timing
     self.enroller = enroller
     self.logger = logger
     self.loop = loop
     self.report = report
-    memory = RememberedFiles(directory: "\(stateDirectory)/pods")
-    view = ClusterView(rules: settings.rules, touched: Set(memory.names()))
+    memory = PodMemory(RememberedFiles(directory: "\(stateDirectory)/pods"))
+    view = ClusterView(rules: settings.rules, touched: memory.touched, remembered: memory.pods)
     client = APIClient(settings.access, loop: loop, buffers: WorkBuffers())
     status = PodStatusPublisher(client, logger: logger)
     events = PodEventRecorder(client, nodeName: settings.nodeName, logger: logger)
-    repair = settings.repair.map { PodRepair($0, client: client, events: events, logger: logger) }
+    repair = settings.repair.map {
+      PodRepair($0, client: client, events: events, metrics: enroller.metrics, logger: logger)
+    }
   }
 
   func start() {
@@ -67,6 +84,8 @@ final class KubernetesSource: WorkloadSource {
     (podWatcher, namespaceWatcher) = (pods, namespaces)
     pods.start()
     namespaces.start()
+    // Does not wait for the API server, which may be away for long.
+    update()
   }
 
   func stop() {
@@ -76,6 +95,17 @@ final class KubernetesSource: WorkloadSource {
     client.close()
   }
 
+  /// Takes back what only this agent says about pods. Returns when that is done or was refused, or at the limit.
+  func withdraw(within limit: Duration) async {
+    guard view.isComplete else { return }
+    let deadline = ContinuousClock.now + limit
+    isWithdrawing = true
+    for pod in view.pods.values {
+      status.publish(on: pod) { PodStatus(redirection: $0.redirection) }
+    }
+    while !status.isIdle, ContinuousClock.now < deadline { await loop.sleep(for: .milliseconds(20)) }
+  }
+
   /// The watches are never behind by more than what is on its way; what follows from them is handed on again.
   func reread() { scheduleUpdate() }
 
@@ -83,7 +113,6 @@ final class KubernetesSource: WorkloadSource {
 
   private func received(_ change: ObjectChange<Pod>) {
     recovered(Pod.kind)
-    reconciled.count(change)
     view.receive(change)
     switch change {
     case .changed(let pod): repair?.consider(pod)
@@ -112,15 +141,13 @@ final class KubernetesSource: WorkloadSource {
 
   /// Hands on what is wanted now.
   func update() {
-    guard view.isComplete, !isStopped else { return }
+    guard view.isUsable, !isStopped else { return }
     let workloads = view.workloads
-    for workload in workloads where workload.inMesh && !view.touched.contains(workload.uid.text) {
-      // Before anything is written inside: should the agent end in between, the next one knows where to look.
-      memory.store([], as: workload.uid.text)
-      view.touch(workload.uid.text)
-    }
-    report(workloads)
-    let uids = Set(view.pods.values.map(\.meta.uid))
+    guard view.isComplete else { return report(workloads, .remembered) }
+    // Before anything is written inside: should the agent end in between, the next one knows where to look.
+    for workload in workloads { remember(workload) }
+    report(workloads, .complete)
+    let uids = Set(view.pods.keys)
     for gone in view.touched.subtracting(uids) where enroller.state(of: gone) == nil { untouch(gone) }
     status.keepOnly(uids)
     events.keepOnly(uids)
@@ -130,31 +157,57 @@ final class KubernetesSource: WorkloadSource {
   // MARK: How far pods are
 
   private func became(_ state: EnrolmentState?, _ uid: String) {
+    guard view.isComplete else { return }
     if state == nil || state == .outside { untouch(uid) }
-    guard let pod = view.pod(uid) else { return }
+    guard let pod = view.pods[uid] else { return }
     publish(pod)
-    if case .failed(let error, _) = state { events.warn(pod, reason: "AmbientEnrolmentFailed", "\(error)") }
+    switch state {
+    // Which namespace it is, is known now.
+    case .announced: enroller.wanted(uid).map(remember)
+    case .failed(let error, _): events.warn(pod, reason: "AmbientEnrolmentFailed", "\(error)")
+    case .waitingForNamespace, .waitingForZtunnel: tellIfLasting(uid)
+    default: break
+    }
+  }
+
+  /// Every pod waits for a moment; for longer, people should know.
+  private func tellIfLasting(_ uid: String) {
+    guard waiting.insert(uid).inserted else { return }
+    _ = loop.schedule(after: timing.patience) { [weak self] in
+      guard let self, waiting.remove(uid) != nil, !isStopped, let pod = view.pods[uid] else { return }
+      switch enroller.state(of: uid) {
+      case .waitingForNamespace, .waitingForZtunnel:
+        let reason = enroller.trouble(of: uid).map { "\($0)" } ?? "no reason known"
+        events.warn(pod, reason: "AmbientWaiting", "not served by the mesh yet: \(reason)")
+        // As long as it waits, it is said now and then.
+        tellIfLasting(uid)
+      default: break
+      }
+    }
+  }
+
+  private func remember(_ workload: DesiredWorkload) {
+    let uid = workload.uid.text
+    if workload.inMesh {
+      memory.remember(view.memory(of: workload, in: enroller.proofs[workload.uid]?.namespace))
+      view.touch(uid)
+    } else if view.touched.contains(uid) {
+      memory.rememberTouched(uid)
+    }
   }
 
   private func untouch(_ uid: String) {
     guard view.touched.contains(uid) else { return }
     view.untouch(uid)
-    memory.remove(uid)
+    memory.forget(uid)
   }
 
-  /// Has the annotation say what is so. It is for others to read: nothing in here goes by it.
+  /// Has the annotations say what is so. They are for others to read: nothing in here goes by them.
   private func publish(_ pod: Pod) {
-    guard view.isComplete, let verdict = view.verdict(pod) else { return }
-    let state = enroller.state(of: pod.meta.uid)
-    switch (verdict, state) {
-    case (.inMesh, .announced): status.publish("enabled", on: pod)
-    case (.inMesh, .waitingForZtunnel), (.inMesh, .failed(.announcement, _)): status.publish("pending", on: pod)
-    // Not there yet, or not proven any more: what was said before is for its outcome to change.
-    case (.inMesh, _): break
-    case (.outside, nil), (.outside, .outside): status.publish(nil, on: pod)
-    // What is inside has still to go.
-    case (.outside, _): break
-    }
+    guard view.isComplete, !isWithdrawing, let verdict = view.verdict(pod) else { return }
+    let uid = pod.meta.uid
+    let proof = WorkloadUID(uid).flatMap { enroller.proofs[$0]?.code }
+    status.publish(on: pod) { PodStatus.of(verdict, enroller.state(of: uid), proof, after: $0) }
     for (key, refusal) in CaptureAnnotations.of(pod.meta.annotations).refused where verdict == .inMesh {
       events.warn(pod, reason: "AmbientAnnotationIgnored", "annotation \(key) is ignored: \(refusal)")
     }
@@ -196,21 +249,10 @@ struct WatchTrouble {
   }
 }
 
-/// Events handled, by what they said of the pod.
-struct ReconcileCounts: Equatable {
-  var added = 0
-  var updated = 0
-  var deleted = 0
-
-  mutating func count(_ change: ObjectChange<Pod>) {
-    switch change {
-    case .replaced(let pods, _): added += pods.count
-    case .changed: updated += 1
-    case .deleted: deleted += 1
-    }
-  }
-}
-
 extension Enroller {
   func state(of uid: String) -> EnrolmentState? { WorkloadUID(uid).flatMap { state(of: $0) } }
+
+  func wanted(_ uid: String) -> DesiredWorkload? { WorkloadUID(uid).flatMap { wanted($0) } }
+
+  func trouble(of uid: String) -> EnrolmentError? { WorkloadUID(uid).flatMap { trouble(of: $0) } }
 }

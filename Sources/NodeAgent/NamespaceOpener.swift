@@ -52,9 +52,11 @@ public struct NamespaceOpener: Sendable {
     if let path = placement.sandbox {
       do throws(EnrolmentError) {
         let namespace = try file(path)
-        guard !placement.addresses.isEmpty else { return namespace }
-        if owns(placement, namespace) { return namespace }
-        // Held open by whoever, but not the pod's any more.
+        if placement.expected == nil || placement.expected == namespace.identity {
+          guard !placement.addresses.isEmpty else { return namespace }
+          if owns(placement, namespace) { return namespace }
+        }
+        // Held open by whoever, or another one's by now, but not the pod's any more.
       } catch { guard error.isMissingNamespace else { throw error } }
     }
     guard !placement.addresses.isEmpty else { throw .podWithoutAddress(uid: placement.uid) }

@@ -15,10 +15,16 @@ import ZDS
 public final class NodeAgent {
   /// For all first tries together. Who takes longer is kept as it is and goes on trying.
   private static let firstAttempts: Duration = .seconds(10)
+  /// For the source to know everything, when there is something remembered to serve meanwhile.
+  private static let sourcePatience: Duration = .seconds(10)
   /// For taking everything out of the mesh at the end, where that was asked for.
   private static let cleanup: Duration = .seconds(20)
 
+  /// For the last words to the API server, when no other agent follows.
+  private static let farewell: Duration = .seconds(3)
+
   /// The name of what readiness waits for.
+  private static let sourceTask = "list of workloads"
   private static let firstAttemptsTask = "first attempts"
   private static let pluginTask = "CNI plugin"
 
@@ -27,12 +33,14 @@ public final class NodeAgent {
 
   private let configuration: NodeAgentConfiguration
   private let loop: EventLoop
+  private let beforeExit: @Sendable () -> Void
   private let logger = Logger(label: "node-agent")
   private let server: ZDSServer
   private let enroller: Enroller
   private let threads = BlockingThreads(limit: 8)
   private let metrics: AgentMetrics
   private let readiness = AgentReadiness()
+  private let heartbeat: Heartbeat
   private let servers: AgentServers
   private var source: (any WorkloadSource)?
   private let cni: CNIService?
@@ -42,6 +50,9 @@ public final class NodeAgent {
   /// The mode in force: what was configured, or what the kernel has.
   private let probeMode: ProbeModeInForce
   private let status: StatusEndpoint
+  /// The source has said all there is.
+  private var isKnown = false
+  private var isWaitingForSource = false
   private var isAccepting = false
   private var end: CheckedContinuation<Void, Never>?
   private var signalled = false
@@ -51,8 +62,11 @@ public final class NodeAgent {
 
   /// Runs until SIGTERM or SIGINT. SIGHUP has it look at everything anew.
   ///
-  /// Throws ``ZDSError`` or ``SystemError`` when it cannot start.
-  public static func run(_ configuration: NodeAgentConfiguration) throws {
+  /// Throws ``ZDSError`` or ``SystemError`` when it cannot start. A second signal ends the process at once, after
+  /// `beforeExit`, which is called on a thread of the agent's.
+  public static func run(
+    _ configuration: NodeAgentConfiguration, beforeExit: @escaping @Sendable () -> Void = {}
+  ) throws {
     // Before any thread can be inside another namespace, and before there is one at all.
     let inherited = InheritedDescriptors()
     let opener = NamespaceOpener.ofThisNode(proc: configuration.proc)
@@ -64,7 +78,7 @@ public final class NodeAgent {
     try loop.start()
     loop.spawn {
       do {
-        let agent = try NodeAgent(configuration, opener, inherited, loop)
+        let agent = try NodeAgent(configuration, opener, inherited, loop, beforeExit)
         try await agent.serve()
       } catch { outcome.error = error }
       loop.stop()
@@ -80,9 +94,10 @@ public final class NodeAgent {
 
   private init(
     _ configuration: NodeAgentConfiguration, _ opener: NamespaceOpener, _ inherited: InheritedDescriptors,
-    _ loop: EventLoop
+    _ loop: EventLoop, _ beforeExit: @escaping @Sendable () -> Void
   ) throws {
     self.configuration = configuration
+    self.beforeExit = beforeExit
     self.loop = loop
     let logger = logger
     let live = LiveNotice()
@@ -91,8 +106,10 @@ public final class NodeAgent {
     self.probeMode = probeMode
     let metrics = AgentMetrics(version: ProductVersion.text)
     self.metrics = metrics
+    readiness.require(Self.sourceTask)
     readiness.require(Self.firstAttemptsTask)
-    servers = try AgentServers(configuration, metrics, readiness, logger: logger)
+    heartbeat = Heartbeat(threads)
+    servers = try AgentServers(configuration, metrics, readiness, heartbeat, logger: logger)
     let socket = inherited.take { $0 == Self.inheritedSocketName }.first?.descriptor
     server = try ZDSServer(path: configuration.socketPath, inherited: socket, on: loop) { event in
       logger.log(level: event.level, "\(event)")
@@ -108,7 +125,7 @@ public final class NodeAgent {
       defaults: configuration.redirection, redirector: Redirector(), announcer: server, opener: opener,
       fences: configuration.fences, threads: threads, logger: Logger(label: "enrolment"), metrics: metrics, on: loop)
     live.enroller = enroller
-    cni = configuration.cni.map { [threads] in CNIService($0, threads: threads, on: loop) }
+    cni = configuration.cni.map { [threads] in CNIService($0, threads: threads, metrics: metrics, on: loop) }
     let proofs = enroller.proofs
     EnrolmentMetrics.register(proofs, in: metrics.registry)
     status = StatusEndpoint(path: configuration.statusSocket, registry: metrics.registry, on: loop) {
@@ -142,18 +159,22 @@ public final class NodeAgent {
     if !signalled { await withCheckedContinuation { end = $0 } }
     ServiceNotifier.stopping()
     readiness.stop()
-    await cni?.leave {
-      await (source as? KubernetesSource)?.daemonSet(namespace: configuration.cni?.entry.agentNamespace)
-    }
+    let cluster = source as? KubernetesSource
+    let isLastHere = await cni?.leave { await cluster?.daemonSet(namespace: configuration.cni?.entry.agentNamespace) }
+    if isLastHere == true { await cluster?.withdraw(within: Self.farewell) }
     source.stop()
     if configuration.cleanupOnExit {
       let done = await enroller.leaveAll(within: Self.cleanup)
       logger.log(
         level: done ? .info : .error,
         done ? "every workload left the mesh" : "not every workload left the mesh in time")
-      await probes?.uninstall()
     } else {
       logger.info("redirection stays in force: enrolled workloads are cut off while no ztunnel serves them")
+    }
+    if configuration.cleanupOnExit || isLastHere == true {
+      // What comes to be exempt now would need sets that are going.
+      enroller.probes = nil
+      await probes?.uninstall()
     }
     server.stop()
     await status.stop()
@@ -169,24 +190,47 @@ public final class NodeAgent {
         path: path, remembered: RememberedFiles(directory: configuration.stateDirectory))
       return DirectorySource(
         directory, threads: threads, logger: Logger(label: "workloads"), on: loop
-      ) { [weak self] workloads in self?.want(workloads) }
+      ) { [weak self] workloads in self?.want(workloads, .complete) }
     case .kubernetes(let settings):
       ServiceNotifier.status("reading the cluster at \(settings.access.server)")
       return KubernetesSource(
         settings, enroller: enroller, stateDirectory: configuration.stateDirectory,
         logger: Logger(label: "kubernetes"), on: loop
-      ) { [weak self] workloads in self?.want(workloads) }
+      ) { [weak self] workloads, completeness in self?.want(workloads, completeness) }
     }
   }
 
-  private func want(_ workloads: [DesiredWorkload]) {
+  private func want(_ workloads: [DesiredWorkload], _ completeness: Completeness) {
     enroller.want(workloads)
     ServiceNotifier.status("\(workloads.count(where: \.inMesh)) workloads wanted in the mesh")
-    guard !isAccepting else { return }
+    switch completeness {
+    case .remembered:
+      guard !isKnown, !isWaitingForSource else { return }
+      isWaitingForSource = true
+      logger.notice(
+        "workloads of an earlier run are proven until the source of workloads answers",
+        metadata: ["workloads": "\(workloads.count)", "accepting_ztunnels_without_it_in": "\(Self.sourcePatience)"])
+      // A snapshot that lacks a workload has ztunnel let go of it; none at all leaves a ztunnel that starts without any.
+      _ = loop.schedule(after: Self.sourcePatience) { [weak self] in self?.acceptZtunnels() }
+    case .complete:
+      if !isKnown {
+        isKnown = true
+        readiness.done(Self.sourceTask)
+        let uids = Set(workloads.filter(\.inMesh).map(\.uid.text))
+        loop.spawn { [self] in
+          await enroller.firstAttempts(within: Self.firstAttempts)
+          await probes?.prune(keeping: uids)
+        }
+      }
+      acceptZtunnels()
+    }
+  }
+
+  private func acceptZtunnels() {
+    guard !isAccepting, !signalled else { return }
     isAccepting = true
     loop.spawn { [self] in
       await enroller.firstAttempts(within: Self.firstAttempts)
-      await probes?.prune(keeping: Set(workloads.filter(\.inMesh).map(\.uid.text)))
       do {
         try server.startAccepting()
         cni?.install()
@@ -267,9 +311,14 @@ public final class NodeAgent {
     }
   }
 
-  /// For a service manager with a watchdog: this thread still makes progress.
+  /// For whoever may restart the agent: this thread still makes progress, and so do those that block.
   private func showLife() {
-    ServiceNotifier.alive()
+    heartbeat.beat()
+    if let trouble = heartbeat.trouble() {
+      logger.error("\(trouble)")
+    } else {
+      ServiceNotifier.alive()
+    }
     let interval = min(.seconds(5), (ServiceNotifier.watchdogInterval ?? .seconds(15)) / 3)
     _ = loop.schedule(after: interval) { [weak self] in self?.showLife() }
   }
@@ -288,6 +337,7 @@ public final class NodeAgent {
     // Asked twice: whoever asks does not want to wait for a clean-up.
     if signalled {
       logger.warning("asked again to end: what is left of the clean-up is abandoned", metadata: ["signal": "\(number)"])
+      beforeExit()
       exit(1)
     }
     signalled = true

@@ -103,9 +103,9 @@ public struct NodeAgentConfiguration: Sendable {
       throw ConfigurationError(setting: "AMBIENT_STATUS_SOCKET", value: statusSocket, expected: "an absolute path")
     }
     // Where no kubelet probes, nobody's packets are to be touched.
-    let isInKubernetes = environment["KUBERNETES_SERVICE_HOST"]?.isEmpty == false
+    let standardMode: ProbeMode = if case .kubernetes = source { .host } else { .off }
     let mode = environment["AMBIENT_PROBE_MODE"] ?? ""
-    guard let probeMode = mode.isEmpty ? (isInKubernetes ? .host : .off) : ProbeMode(rawValue: mode) else {
+    guard let probeMode = mode.isEmpty ? standardMode : ProbeMode(rawValue: mode) else {
       throw ConfigurationError(
         setting: "AMBIENT_PROBE_MODE", value: mode,
         expected: ProbeMode.allCases.map(\.rawValue).joined(separator: " or "))

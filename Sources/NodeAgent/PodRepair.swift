@@ -20,16 +20,20 @@ final class PodRepair {
   private let logger: Logger
   private var underWay: Set<String> = []
   private var done: Set<String> = []
-  private(set) var outcomes: [Outcome: Int] = [:]
+  private let metrics: AgentMetrics?
 
   private static let attempts = 5
   /// UIDs that are remembered as done with.
   private static let mostRemembered = 10_000
 
-  init(_ settings: RepairSettings, client: APIClient, events: PodEventRecorder, logger: Logger) {
+  init(
+    _ settings: RepairSettings, client: APIClient, events: PodEventRecorder, metrics: AgentMetrics? = nil,
+    logger: Logger
+  ) {
     self.settings = settings
     self.client = client
     self.events = events
+    self.metrics = metrics
     self.logger = logger
   }
 
@@ -41,7 +45,7 @@ final class PodRepair {
     }
     client.loop.spawn { [self] in
       let (outcome, isFinal) = await act(on: pod)
-      outcomes[outcome, default: 0] += 1
+      metrics?.repairedPods(outcome.action, outcome.result.rawValue).add()
       underWay.remove(uid)
       if done.count >= Self.mostRemembered { done = [] }
       if isFinal { done.insert(uid) }

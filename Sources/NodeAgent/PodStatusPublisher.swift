@@ -3,19 +3,19 @@ import Kubernetes
 import Linux
 import Logging
 
-/// Writes the annotation `ambient.istio.io/redirection` on pods, until it is what it should be (enrollment.md §5).
+/// Writes on pods what is so about their capture (``PodStatus``), until they say it (enrollment.md §5).
 ///
 /// Each pod has its own retries, and a few requests run at once. A patch names the pod's UID, so that a pod of the same
 /// name never gets its predecessor's state (enrollment.md limit 17). Belongs to its event loop.
 final class PodStatusPublisher {
   private struct Entry {
     let pod: ObjectReference
-    var wanted: String?
+    var wanted: PodStatus
     var isUnderWay = false
     var backOff = BackOff(first: .milliseconds(200))
     var retry: LoopTimer?
     /// What was written, as long as the watch may not have shown it yet.
-    var written: (value: String?, at: ContinuousClock.Instant)?
+    var written: (value: PodStatus, at: ContinuousClock.Instant)?
   }
 
   private let client: APIClient
@@ -33,12 +33,11 @@ final class PodStatusPublisher {
     self.logger = logger
   }
 
-  /// `value` is wanted on this pod; nil: no annotation.
-  func publish(_ value: String?, on pod: Pod) {
+  /// What `next` makes of what the pod says now is wanted on it.
+  func publish(on pod: Pod, _ next: (PodStatus) -> PodStatus) {
     let uid = pod.meta.uid
-    var entry = entries[uid] ?? Entry(pod: pod.meta.reference)
-    entry.wanted = value
-    var current = pod.redirectionStatus
+    var entry = entries[uid] ?? Entry(pod: pod.meta.reference, wanted: PodStatus())
+    var current = PodStatus(pod)
     if let written = entry.written {
       if written.value == current || ContinuousClock.now - written.at > Self.echo {
         entry.written = nil
@@ -46,7 +45,8 @@ final class PodStatusPublisher {
         current = written.value
       }
     }
-    if current == value, !entry.isUnderWay {
+    entry.wanted = next(entry.isUnderWay ? entry.wanted : current)
+    if current == entry.wanted, !entry.isUnderWay {
       entry.retry?.cancel()
       entry.retry = nil
       entries[uid] = entry.written == nil ? nil : entry
@@ -64,6 +64,9 @@ final class PodStatusPublisher {
       entries[uid] = nil
     }
   }
+
+  /// Nothing is left to be written, or failed and waits for its next try.
+  var isIdle: Bool { running == 0 && queue.isEmpty }
 
   private func enqueue(_ uid: String) {
     if !queue.contains(uid) { queue.append(uid) }
@@ -88,7 +91,7 @@ final class PodStatusPublisher {
     }
   }
 
-  private func ended(_ uid: String, _ pod: ObjectReference, _ value: String?, _ failure: KubernetesError?) {
+  private func ended(_ uid: String, _ pod: ObjectReference, _ value: PodStatus, _ failure: KubernetesError?) {
     guard var entry = entries[uid] else { return }
     entry.isUnderWay = false
     if let failure {
@@ -104,7 +107,11 @@ final class PodStatusPublisher {
         self?.enqueue(uid)
       }
     } else {
-      logger.debug("state written", metadata: ["pod": "\(pod)", "redirection": "\(value ?? "none")"])
+      logger.debug(
+        "state written",
+        metadata: [
+          "pod": "\(pod)", "redirection": "\(value.redirection ?? "none")", "proof": "\(value.proof ?? "none")",
+        ])
       entry.backOff.reset()
       entry.written = (value, .now)
       if entry.wanted != value { queue.append(uid) }
@@ -113,8 +120,11 @@ final class PodStatusPublisher {
   }
 
   /// The subresource asks for less privilege than the pod itself.
-  static func patch(_ pod: ObjectReference, _ uid: String, _ value: String?) -> APIRequest {
-    let annotations: JSONValue = [Pod.redirectionAnnotation: value.map { .string($0) } ?? .null]
+  static func patch(_ pod: ObjectReference, _ uid: String, _ value: PodStatus) -> APIRequest {
+    let annotations: JSONValue = [
+      Pod.redirectionAnnotation: value.redirection.map { .string($0) } ?? .null,
+      PodStatus.proofAnnotation: value.proof.map { .string($0) } ?? .null,
+    ]
     return .mergePatch(
       Pod.path(pod) + "/status", ["metadata": ["uid": .string(uid), "annotations": annotations]])
   }

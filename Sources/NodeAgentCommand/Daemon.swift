@@ -25,7 +25,7 @@ enum Daemon {
     if !passedOver.isEmpty {
       pipeline.logger(for: "node-agent").warning("arguments that are not known are passed over: \(passedOver)")
     }
-    do { try NodeAgent.run(configuration) } catch {
+    do { try NodeAgent.run(configuration, beforeExit: { writer.flush() }) } catch {
       pipeline.logger(for: "node-agent").critical("cannot start: \(error)")
       throw ExitCode.failure
     }

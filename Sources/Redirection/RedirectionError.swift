@@ -100,7 +100,8 @@ public enum RedirectionError: CodedError, Equatable {
     case .lockTimedOut: "see who holds it with `fuser`, or give another lock path"
     case .lockUnusable: "check that its directory exists and is writable"
     case .legacyTablesMissing(let family):
-      "run `modprobe \(Self.core(family))` on the node, and check that the kernel has CONFIG_NETFILTER_XTABLES_LEGACY"
+      "run `modprobe \(Self.core(family))` on the node, where programs with iptables-nft do not load it, and check that the "
+        + "kernel has CONFIG_NETFILTER_XTABLES_LEGACY"
     case .tableMissing: "check that the node can load the module of that table (iptable_nat, ip6table_nat, ...)"
     case .extensionMissing(let name, _): "check that the node can load the module xt_\(name)"
     case .notPermitted: "run as root with CAP_NET_ADMIN and CAP_NET_RAW"

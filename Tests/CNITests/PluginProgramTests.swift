@@ -56,6 +56,26 @@ struct PluginProgramTests {
     #expect(error["msg"]?.string?.contains("no ztunnel") == true)
   }
 
+  @Test("an agent that comes late is told the time that is left, not the one there was")
+  func timeLeft() throws {
+    let agent = try FakeAgent { _ in FakeAgent.http(200, #"{"captured":true}"#) }
+    // The plugin finds nobody at first.
+    let place = agent.directory + "-late"
+    let path = try #require(BuiltProduct.path("ambient-cni"))
+    let process = try RunningProcess(
+      [path], input: Inputs.configuration(runDirectory: place, timeout: 20), environment: Inputs.variables("ADD"))
+    defer {
+      process.kill()
+      unlink(place)
+    }
+    usleep(1_200_000)
+    symlink(agent.directory, place)
+    #expect(process.waitForExit(within: .seconds(30)) == 0)
+    let body = try #require(agent.requests.first?.split(separator: "\r\n\r\n").last)
+    let left = try #require(try JSONValue.parse(Array(body.utf8))["TimeoutMilliseconds"]?.integer)
+    #expect(left < 19_000 && left > 5_000)
+  }
+
   @Test("fails closed when no agent comes in time, and says what to look at")
   func agentAway() throws {
     let result = try run(Inputs.variables("ADD"), Inputs.configuration(runDirectory: "/nonexistent", timeout: 1))

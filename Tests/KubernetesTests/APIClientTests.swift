@@ -1,6 +1,7 @@
 import Foundation
 import HTTP2
 import JSON
+import KubernetesTestSupport
 import Linux
 import Testing
 

@@ -1,5 +1,6 @@
 import HTTP2
 import JSON
+import KubernetesTestSupport
 import Linux
 import Testing
 
@@ -29,7 +30,7 @@ private final class Observed {
       replacements += 1
       names = Set(pods.map(\.meta.name)).union(names.intersection(unreadable.map(\.name)))
     case .changed(let pod): names.insert(pod.meta.name)
-    case .deleted(let pod): names.remove(pod.name)
+    case .deleted(let pod, _): names.remove(pod.name)
     }
   }
 

@@ -10,19 +10,23 @@ struct ClusterViewTests {
 
   private static func pod(
     _ name: String, uid: String? = nil, ip: String? = "10.0.0.1", annotations: [String: String] = [:],
-    phase: String = "Running"
+    phase: String = "Running", version: String = ""
   ) -> Pod {
     Pod(
-      meta: ObjectMeta(name: name, namespace: "shop", uid: uid ?? "u-\(name)", annotations: annotations),
+      meta: ObjectMeta(
+        name: name, namespace: "shop", uid: uid ?? "u-\(name)", resourceVersion: version, annotations: annotations),
       serviceAccountName: "sa", phase: phase, addresses: ip.flatMap { IPAddress($0) }.map { [$0] } ?? [])
   }
 
-  private static func namespace(_ labels: [String: String]) -> Namespace {
-    Namespace(meta: ObjectMeta(name: "shop", labels: labels))
+  private static func namespace(
+    _ labels: [String: String] = ambient, uid: String = "", version: String = ""
+  ) -> Namespace {
+    Namespace(meta: ObjectMeta(name: "shop", uid: uid, resourceVersion: version, labels: labels))
   }
 
   /// A view of the namespace `shop`, with these labels and pods.
-  private static func view(_ pods: Pod..., labels: [String: String] = ambient, touched: Set<String> = []) -> ClusterView {
+  private static func view(_ pods: Pod..., labels: [String: String] = ambient, touched: Set<String> = []) -> ClusterView
+  {
     var view = ClusterView(rules: EnrolmentRules(selectors: EnablementSelector.standard), touched: touched)
     view.receive(ObjectChange<Namespace>.replaced([namespace(labels)], unreadable: []))
     view.receive(ObjectChange<Pod>.replaced(pods, unreadable: []))
@@ -92,7 +96,7 @@ struct ClusterViewTests {
   func ended() {
     var view = Self.view(Self.pod("a"), Self.pod("b"))
     view.receive(.changed(Self.pod("a", phase: "Succeeded")))
-    view.receive(ObjectChange<Pod>.deleted(ObjectReference(namespace: "shop", name: "b")))
+    view.receive(ObjectChange<Pod>.deleted(ObjectReference(namespace: "shop", name: "b"), uid: "u-b"))
     #expect(view.workloads.isEmpty)
   }
 
@@ -109,34 +113,124 @@ struct ClusterViewTests {
     var view = Self.view()
     let early = Self.pod("a", ip: nil)
     let address = try #require(IPAddress("10.0.0.9"))
-    view.admit(early, namespace: Self.ambient, .init(path: "/run/netns/x", containerID: "c", addresses: [address]))
+    view.admit(early, in: Self.namespace(), .init(path: "/run/netns/x", containerID: "c", addresses: [address]))
     let placement = PodPlacement(uid: "u-a", addresses: [address], sandbox: "/run/netns/x")
     #expect(view.workloads.map(\.location) == [.pod(placement)])
     view.receive(ObjectChange<Pod>.replaced([], unreadable: []))
     #expect(view.workloads.map(\.location) == [.pod(placement)])
     view.receive(.changed(early))
-    #expect(!view.isUnconfirmed(early.meta.reference))
+    #expect(!view.isUnconfirmed("u-a"))
     #expect(view.workloads.map(\.location) == [.pod(placement)])
   }
 
-  @Test("a pod that only the plugin ever told of is forgotten after a while")
+  @Test("a pod that only the plugin told of goes when the server does not know it, and not when it does")
   func unconfirmed() {
     var view = Self.view()
-    let pod = Self.pod("a")
-    view.admit(pod, namespace: Self.ambient, .init(path: "/x", addresses: []))
-    view.dropUnconfirmed(pod.meta.reference)
+    view.admit(Self.pod("a"), in: Self.namespace(), .init(path: "/x", addresses: []))
+    #expect(view.isUnconfirmed("u-a"))
+    view.dropUnconfirmed("u-other")
+    #expect(view.workloads.count == 1)
+    view.dropUnconfirmed("u-a")
     #expect(view.workloads.isEmpty)
+    view.admit(Self.pod("b"), in: Self.namespace(), .init(path: "/x", addresses: []))
+    view.receive(.changed(Self.pod("b")))
+    view.dropUnconfirmed("u-b")
+    #expect(Self.names(view, inMesh: true) == ["b"], "the watch has shown it meanwhile")
+  }
+
+  @Test("late news of a pod that is gone leave its successor of the same name alone")
+  func successor() {
+    let (old, new) = (Self.pod("a", uid: "old"), Self.pod("a", uid: "new"))
+    func uids(_ view: ClusterView) -> [String] { view.workloads.map(\.uid.text).sorted() }
+    var view = Self.view(old)
+    view.admit(new, in: Self.namespace(), .init(path: "/x", addresses: []))
+    view.receive(.changed(old))
+    #expect(uids(view) == ["new", "old"])
+    view.receive(ObjectChange<Pod>.deleted(old.meta.reference, uid: "old"))
+    #expect(uids(view) == ["new"])
+    view.receive(.changed(new))
+    view.receive(ObjectChange<Pod>.deleted(old.meta.reference, uid: "old"))
+    #expect(uids(view) == ["new"])
+    view.receive(.changed(Self.pod("a", uid: "newest")))
+    #expect(uids(view) == ["newest"], "the watch shows one pod of a name at a time")
+    view.receive(ObjectChange<Pod>.deleted(old.meta.reference, uid: ""))
+    #expect(uids(view) == [], "a server that does not say which means the one that it showed")
+  }
+
+  @Test("a watch that is behind does not undo what the server said when it was asked")
+  func older() {
+    var view = Self.view(Self.pod("a", version: "5"), labels: [:])
+    view.receive(.changed(Self.namespace([:], version: "5")))
+    view.admit(Self.pod("a", version: "9"), in: Self.namespace(version: "9"), .init(path: "/x", addresses: []))
+    #expect(Self.names(view, inMesh: true) == ["a"])
+    view.receive(.changed(Self.namespace([:], version: "6")))
+    view.receive(.replaced([Self.namespace([:], version: "6")], unreadable: []))
+    view.receive(.changed(Self.pod("a", phase: "Succeeded", version: "7")))
+    #expect(Self.names(view, inMesh: true) == ["a"])
+    view.receive(.changed(Self.namespace([:], version: "10")))
+    #expect(Self.names(view, inMesh: true) == [])
+  }
+
+  @Test(
+    "a namespace that goes before its pods do keeps what it said until they are gone",
+    arguments: [
+      ObjectChange<Namespace>.deleted(ObjectReference(namespace: "", name: "shop"), uid: ""),
+      .replaced([], unreadable: []),
+    ])
+  func namespaceGoesFirst(change: ObjectChange<Namespace>) {
+    var view = Self.view(Self.pod("a"))
+    view.receive(change)
+    #expect(Self.names(view, inMesh: true) == ["a"])
+    #expect(view.namespace("shop") == nil, "nobody new starts on its word")
+    view.receive(ObjectChange<Pod>.deleted(ObjectReference(namespace: "shop", name: "a"), uid: "u-a"))
+    view.receive(.changed(Self.pod("b")))
+    #expect(view.workloads.isEmpty)
+  }
+
+  @Test("the end of a namespace's predecessor says nothing about it")
+  func namespaceAnew() {
+    var view = Self.view(Self.pod("a"))
+    view.receive(.changed(Self.namespace(uid: "new", version: "9")))
+    view.receive(ObjectChange<Namespace>.deleted(ObjectReference(namespace: "", name: "shop"), uid: "old"))
+    #expect(view.namespace("shop") != nil)
+  }
+
+  @Test(
+    "until the server has said everything, what an earlier run had in the mesh is wanted; then what the server says")
+  func remembered() throws {
+    let address = try #require(IPAddress("10.0.0.1"))
+    func known(_ name: String) -> RememberedPod {
+      RememberedPod(
+        uid: "u-\(name)", info: .init(name: name, namespace: "shop", serviceAccount: "sa"), addresses: [address],
+        annotations: .init(), sandbox: nil)
+    }
+    var view = ClusterView(
+      rules: EnrolmentRules(selectors: EnablementSelector.standard),
+      remembered: ["u-a": known("a"), "u-b": known("b"), "u-c": known("c")])
+    #expect(Self.names(view, inMesh: true) == ["a", "b", "c"])
+    #expect(view.touched == ["u-a", "u-b", "u-c"])
+    view.release("u-c")
+    #expect(Self.names(view, inMesh: true) == ["a", "b"])
+    view.endRelease("u-c")
+    view.receive(
+      ObjectChange<Pod>.replaced(
+        [Self.pod("a")], unreadable: [ObjectReference(namespace: "shop", name: "b")]))
+    #expect(Self.names(view, inMesh: true) == ["a", "b", "c"], "the namespaces are not known yet")
+    view.receive(ObjectChange<Namespace>.replaced([], unreadable: [ObjectReference(namespace: "", name: "shop")]))
+    #expect(Self.names(view, inMesh: true) == ["a", "b"], "neither can be read, so both stay what they were")
+    view.receive(.changed(Self.namespace([:])))
+    #expect(Self.names(view, inMesh: true) == ["b"])
   }
 
   @Test("a sandbox that is taken down lets go of its pod until there is another")
   func released() {
     var view = Self.view(Self.pod("a"))
-    view.admit(Self.pod("a"), namespace: Self.ambient, .init(path: "/x", containerID: "c1", addresses: []))
+    view.admit(Self.pod("a"), in: Self.namespace(), .init(path: "/x", containerID: "c1", addresses: []))
     #expect(view.owner(path: "/x", containerID: "c2") == nil)
     #expect(view.owner(path: nil, containerID: "c1") == "u-a")
     view.release("u-a")
     #expect(view.workloads.isEmpty)
-    view.admit(Self.pod("a"), namespace: Self.ambient, .init(path: "/y", containerID: "c2", addresses: []))
+    view.admit(Self.pod("a"), in: Self.namespace(), .init(path: "/y", containerID: "c2", addresses: []))
     #expect(view.workloads.count == 1)
     #expect(view.owner(path: "/x", containerID: "c1") == nil)
   }

@@ -139,12 +139,28 @@ struct EnrolmentProofTests {
       scene.enroller.verifyAll()
       #expect(await scene.proves("a", .pending))
       #expect(scene.proof("a")?.missingListeners == [15001, 15006, 15008])
+      #expect(await scene.settles("a", .waitingForZtunnel))
       #expect(scene.redirection.state.withLock { $0.fenced } == [])
       scene.redirection.state.withLock { $0.unserved = [] }
       scene.enroller.ztunnelCame()
       #expect(await scene.proves("a", .proven))
       #expect(scene.proof("a")?.missingListeners == [])
       #expect((scene.proof("a")?.lastProven?.microseconds ?? 0) > (proven?.microseconds ?? .max))
+    }
+  }
+
+  @Test("ztunnel's word is not enough: a workload nobody listens for is not announced, nor exempt from anything")
+  func wordAlone() async throws {
+    try await Scene.play { scene in
+      let identity = try scene.namespaces.make("a")
+      scene.redirection.state.withLock { _ = $0.unserved.insert(identity) }
+      scene.want("a")
+      #expect(await scene.settles("a", .waitingForZtunnel))
+      #expect(scene.journal.all == ["write", "add a"])
+      #expect(scene.enroller.trouble(of: uid("a")) == .notListening([15001, 15006, 15008]))
+      #expect(scene.proof("a")?.code == .pending)
+      scene.redirection.state.withLock { $0.unserved = [] }
+      #expect(await scene.settles("a", .announced))
     }
   }
 

@@ -25,6 +25,21 @@ struct KubernetesConfigurationTests {
     #expect(try Self.configuration([:]).directory != nil)
   }
 
+  @Test("kubelet's probes get through wherever pods come from Kubernetes, also when the agent is no pod itself")
+  func probes() throws {
+    #expect(try Self.configuration(Self.pod).probeMode == .host)
+    let file = try TemporaryDirectory()
+    try file.write(
+      """
+      {"clusters":[{"name":"c","cluster":{"server":"https://127.0.0.1:1"}}],"users":[{"name":"u","user":{}}],
+       "contexts":[{"name":"x","context":{"cluster":"c","user":"u"}}],"current-context":"x"}
+      """, to: "kubeconfig")
+    let outside = ["NODE_NAME": "n1", "KUBECONFIG": file.path + "/kubeconfig"]
+    #expect(try Self.configuration(outside, source: "kubernetes").probeMode == .host)
+    #expect(try Self.configuration(Self.pod, workloads: "/w").probeMode == .off)
+    #expect(try Self.configuration(Self.pod.merging(["AMBIENT_PROBE_MODE": "off"]) { $1 }).probeMode == .off)
+  }
+
   @Test("what survives the agent lies where a DaemonSet has a directory of the node")
   func state() throws {
     #expect(try Self.configuration(Self.pod).stateDirectory == "/var/run/istio-cni/ambient")

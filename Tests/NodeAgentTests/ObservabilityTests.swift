@@ -1,5 +1,9 @@
+import Foundation
 import HTTPServer
+import Linux
 import Metrics
+import Synchronization
+import TestSupport
 import Testing
 import Vocabulary
 import ZDS
@@ -42,6 +46,53 @@ struct ObservabilityTests {
     #expect(text.contains("\nztunnel_connected 1\n"))
     #expect(text.contains("node_agent_ztunnel_events_total{event=\"closed\"} 1\n"))
     #expect(text.contains("istio_build{component=\"cni\",tag=\"1\"} 1\n"))
+  }
+
+  @Test(
+    "the metrics of Istio's agent are there by their names, and our own",
+    arguments: [
+      "istio_cni_installs_total{result=\"SUCCESS\"} 1", "istio_cni_install_ready 1",
+      "istio_cni_plugin_requests_total{response_code=\"200\"} 1",
+      "istio_cni_repair_pods_repaired_total{type=\"label\",result=\"success\"} 1",
+      "nodeagent_reconcile_events_total{type=\"add\"} 1", "ztunnel_connected 0",
+      "node_agent_fences_total{reason=\"deviation\"} 1", "node_agent_pod_capture_seconds_bucket{le=\"0.25\"} 1",
+    ])
+  func names(line: String) {
+    let metrics = AgentMetrics(version: "1")
+    metrics.installs("SUCCESS").add()
+    metrics.installReady.set(1)
+    metrics.pluginRequests("200").add()
+    metrics.repairedPods("label", "success").add()
+    metrics.reconcileEvents("add").add()
+    metrics.fences(FenceReason.deviation.rawValue).add()
+    metrics.podCapture.observe(.milliseconds(200))
+    let lines = String(decoding: metrics.registry.text(.openMetrics), as: UTF8.self).split(separator: "\n")
+    #expect(lines.contains { $0 == line })
+  }
+
+  @Test("a loop that does not turn, and threads that are all stuck, end the health and nothing else")
+  func health() throws {
+    let threads = BlockingThreads(limit: 1)
+    let heartbeat = Heartbeat(threads)
+    let now = ContinuousClock.now
+    heartbeat.beat(at: now)
+    #expect(heartbeat.trouble(at: now + .seconds(29)) == nil)
+    let silence = try #require(heartbeat.trouble(at: now + .seconds(31)))
+    let readiness = AgentReadiness()
+    #expect(readiness.answer(request("/healthz"), trouble: silence).status == 503)
+    #expect(readiness.answer(request("/readyz"), trouble: silence).status == 200)
+
+    let gate = Mutex(false)
+    let open: @Sendable () -> Void = { while !gate.withLock({ $0 }) { usleep(1000) } }
+    threads.submit(open, orRefuse: {})
+    threads.submit(open, orRefuse: {})
+    #expect(eventually { threads.stall() != nil })
+    let later = ContinuousClock.now + .seconds(100)
+    heartbeat.beat(at: later)
+    #expect(heartbeat.trouble(at: later)?.contains("threads") == true)
+    gate.withLock { $0 = true }
+    #expect(eventually { threads.stall() == nil })
+    #expect(heartbeat.trouble(at: later) == nil)
   }
 
   @Test("ports are read, and may be none")

@@ -76,13 +76,4 @@ struct PodRepairTests {
       try JSONValue.parse(label.body)
         == ["metadata": ["uid": "u", "labels": ["cni.istio.io/uninitialized": "true"]]])
   }
-
-  @Test("the state is written with the pod's UID, and taken away with null", arguments: ["enabled", nil])
-  func status(value: String?) throws {
-    let request = PodStatusPublisher.patch(ObjectReference(namespace: "shop", name: "a"), "u", value)
-    #expect(request.path == "/api/v1/namespaces/shop/pods/a/status")
-    #expect(request.contentType == "application/merge-patch+json")
-    let annotations: JSONValue = ["ambient.istio.io/redirection": value.map { .string($0) } ?? .null]
-    #expect(try JSONValue.parse(request.body) == ["metadata": ["uid": "u", "annotations": annotations]])
-  }
 }

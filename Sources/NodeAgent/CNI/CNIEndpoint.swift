@@ -20,11 +20,16 @@ public final class CNIEndpoint {
 
   /// `admission` decides; `users` may ask, which is root unless a test runs as somebody else.
   public init(
-    path: String, admission: any PodAdmission, users: Set<UInt32> = [0], logger: Logger, on loop: EventLoop
+    path: String, admission: any PodAdmission, users: Set<UInt32> = [0], logger: Logger, metrics: AgentMetrics? = nil,
+    on loop: EventLoop
   ) throws(HTTPServerError) {
     self.path = path
-    let desk = Desk(admission, logger, loop)
-    server = HTTPServer(on: loop, limits: Self.limits) { await desk.answer($0) }
+    let desk = Desk(admission, logger, metrics, loop)
+    server = HTTPServer(on: loop, limits: Self.limits) { request in
+      let response = await desk.answer(request)
+      metrics?.pluginRequests("\(response.status)").add()
+      return response
+    }
     do throws(SystemError) { try WholeFile.makeDirectory(Self.directory(of: path)) } catch {
       throw .cannotListen(endpoint: path, error)
     }
@@ -52,11 +57,13 @@ public final class CNIEndpoint {
   private final class Desk: @unchecked Sendable {
     private let admission: any PodAdmission
     private let logger: Logger
+    private let metrics: AgentMetrics?
     private let loop: EventLoop
 
-    init(_ admission: any PodAdmission, _ logger: Logger, _ loop: EventLoop) {
+    init(_ admission: any PodAdmission, _ logger: Logger, _ metrics: AgentMetrics?, _ loop: EventLoop) {
       self.admission = admission
       self.logger = logger
+      self.metrics = metrics
       self.loop = loop
     }
 
@@ -76,7 +83,9 @@ public final class CNIEndpoint {
       }
       let start = ContinuousClock.now
       let answer = await decide(subject, sandbox, until: start + Self.time(for: question))
-      note(subject, question, answer, took: .now - start)
+      let took = ContinuousClock.now - start
+      if answer == .captured, subject == .admit || subject == .istioAdd { metrics?.podCapture.observe(took) }
+      note(subject, question, answer, took: took)
       return response(answer, to: subject)
     }
 

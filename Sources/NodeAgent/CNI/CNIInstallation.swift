@@ -52,6 +52,7 @@ public final class CNIInstallation {
   private let loop: EventLoop
   private let threads: BlockingThreads
   private let logger: Logger
+  private let metrics: AgentMetrics?
   private let changed: () -> Void
   private var watchers: [DirectoryWatcher] = []
   private var timer: LoopTimer?
@@ -65,17 +66,21 @@ public final class CNIInstallation {
 
   /// `changed` is called on the loop when ``state`` may have changed.
   public init(
-    _ settings: CNISettings, threads: BlockingThreads, logger: Logger, on loop: EventLoop,
-    changed: @escaping () -> Void = {}
+    _ settings: CNISettings, threads: BlockingThreads, logger: Logger, metrics: AgentMetrics? = nil,
+    on loop: EventLoop, changed: @escaping () -> Void = {}
   ) {
     installer = CNIInstaller(settings: settings)
     self.threads = threads
     self.logger = logger
     self.loop = loop
+    self.metrics = metrics
     self.changed = changed
   }
 
   public var isReady: Bool { state.isReady(at: .now) }
+
+  /// Readiness ends with time, too: it is noted whenever somebody asks.
+  func noteReadiness() { metrics?.installReady.set(isReady ? 1 : 0) }
 
   public func start() { look() }
 
@@ -144,6 +149,10 @@ public final class CNIInstallation {
     let isFirst = !state.wasInstalled
     let before = state
     state.take(report, at: .now)
+    for (result, count) in state.counts {
+      metrics?.installs(result).add(UInt64(count - before.counts[result, default: 0]))
+    }
+    noteReadiness()
     for problem in report.problems where !reported.contains(problem) {
       logger.log(level: problem.isFatal ? .error : .warning, "\(problem)")
     }

@@ -12,6 +12,17 @@ public final class AgentMetrics: Sendable {
   /// By name in zds.md §11: ztunnels that have the whole snapshot.
   public let connectedZtunnels: Gauge
   let enrolmentErrors: MetricFamily<Counter>
+  /// Workloads that were cut off, by ``FenceReason``.
+  let fences: MetricFamily<Counter>
+  /// By name in enrollment.md §9.1.
+  let installs: MetricFamily<Counter>
+  let installReady: Gauge
+  /// By name in enrollment.md §8.4.
+  let pluginRequests: MetricFamily<Counter>
+  /// From the plugin's question to the answer that the pod is captured, its listeners proven.
+  let podCapture: Histogram
+  /// By name in enrollment.md §11.
+  let repairedPods: MetricFamily<Counter>
   let ztunnelEvents: MetricFamily<Counter>
   private let states = Mutex<[String: Int64]>([:])
   private let live = Mutex<Set<UInt64>>([])
@@ -27,6 +38,20 @@ public final class AgentMetrics: Sendable {
     enrolmentErrors = registry.counters(
       "node_agent_enrolment_errors", "Failed attempts to enrol a workload or to let it go, by stable error code",
       labels: ["code"])
+    fences = registry.counters(
+      "node_agent_fences", "Times that a workload was cut off because its capture was not proven", labels: ["reason"])
+    installs = registry.counters(
+      "istio_cni_installs", "Times that the CNI plugin was installed or repaired, or could not be", labels: ["result"])
+    installReady = registry.gauge("istio_cni_install_ready", "1 while new pods pass through the CNI plugin")
+    pluginRequests = registry.counters(
+      "istio_cni_plugin_requests", "Answers to the CNI plugin by HTTP status", labels: ["response_code"])
+    podCapture = registry.histograms(
+      "node_agent_pod_capture_seconds",
+      "Time from the CNI plugin's question about a pod of the mesh to its proven listeners", labels: [],
+      bounds: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30])()
+    repairedPods = registry.counters(
+      "istio_cni_repair_pods_repaired", "Pods whose sidecar found no redirection, by what was done",
+      labels: ["type", "result"])
     ztunnelEvents = registry.counters(
       "node_agent_ztunnel_events", "What happened on the socket for ztunnels", labels: ["event"])
     registry.collect(MetricDescription(.gauge, "istio_build", "Istio component build info", isStable: true)) {

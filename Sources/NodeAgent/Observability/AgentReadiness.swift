@@ -22,11 +22,11 @@ public final class AgentReadiness: Sendable {
 
   public var isReady: Bool { state.withLock { $0.pending.isEmpty && !$0.isStopping } }
 
-  /// The answers of the health port (enrollment.md §10).
-  public func answer(_ request: HTTPRequest) -> HTTPResponse {
+  /// The answers of the health port (enrollment.md §10). `trouble` is why the process should be started anew.
+  public func answer(_ request: HTTPRequest, trouble: String? = nil) -> HTTPResponse {
     let state = state.withLock { $0 }
     switch request.path {
-    case "/healthz": return .text("ok\n")
+    case "/healthz": return trouble.map { .text("\($0)\n", status: 503) } ?? .text("ok\n")
     case "/readyz" where state.isStopping: return .text("not ready, stopping\n", status: 503)
     case "/readyz" where !state.pending.isEmpty:
       return .text("not ready, pending: \(state.pending.sorted().joined(separator: ", "))\n", status: 503)

@@ -13,7 +13,7 @@ final class AgentServers: Sendable {
   /// same. Throws ``SystemError`` when there is no thread.
   init(
     _ configuration: NodeAgentConfiguration, _ agentMetrics: AgentMetrics, _ readiness: AgentReadiness,
-    logger: Logger
+    _ heartbeat: Heartbeat, logger: Logger
   ) throws(SystemError) {
     loop = try EventLoop(name: "node-agent-http")
     try loop.start()
@@ -23,7 +23,7 @@ final class AgentServers: Sendable {
       return HTTPResponse(
         headers: ["content-type": format.contentType], body: .bytes(agentMetrics.registry.text(format)))
     }
-    health = HTTPServer(on: loop) { readiness.answer($0) }
+    health = HTTPServer(on: loop) { readiness.answer($0, trouble: heartbeat.trouble()) }
     for (server, port) in [(metrics, configuration.monitoringPort), (health, configuration.healthPort)] where port != 0
     {
       do throws(HTTPServerError) { try server.listen(on: .everyAddress(port: port)) } catch {

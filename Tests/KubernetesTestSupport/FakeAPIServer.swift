@@ -1,31 +1,30 @@
 import COpenSSL
 import Foundation
-import HTTP2
-import Linux
+public import HTTP2
+public import Kubernetes
+public import Linux
 import TLS
 import Vocabulary
 
-@testable import Kubernetes
-
 /// An API server that answers by script. Belongs to its loop.
-final class FakeAPIServer {
+public final class FakeAPIServer {
   /// A request as it came in.
-  struct Request {
-    let method: String
-    let path: String
-    let query: [String: String]
-    let authorization: String?
-    let acceptsCompression: Bool
-    let body: Body
+  public struct Request {
+    public let method: String
+    public let path: String
+    public let query: [String: String]
+    public let authorization: String?
+    public let acceptsCompression: Bool
+    public let body: Body
   }
 
   /// Filled while the request is read.
-  final class Body {
-    var bytes: [UInt8] = []
-    var text: String { String(decoding: bytes, as: UTF8.self) }
+  public final class Body {
+    public var bytes: [UInt8] = []
+    public var text: String { String(decoding: bytes, as: UTF8.self) }
   }
 
-  enum Answer {
+  public enum Answer {
     case json(Int, String)
     /// Lines, each sent at once; the watch stays open unless `ends`.
     case watch([String], ends: Bool)
@@ -35,10 +34,10 @@ final class FakeAPIServer {
   }
 
   /// Asked for each request, when all of it is here.
-  var answer: (Request) -> Answer = { _ in .json(404, "{}") }
-  private(set) var requests: [Request] = []
-  private(set) var watches: [Exchange] = []
-  private(set) var connectionsMade = 0
+  public var answer: (Request) -> Answer = { _ in .json(404, "{}") }
+  public private(set) var requests: [Request] = []
+  public private(set) var watches: [Exchange] = []
+  public private(set) var connectionsMade = 0
 
   private let loop: EventLoop
   private let buffers = WorkBuffers()
@@ -46,10 +45,10 @@ final class FakeAPIServer {
   private let listener: SharedDescriptor
   private var watch: Watch?
   private var connections: [HTTP2Connection] = []
-  let root: String
-  let port: UInt16
+  public let root: String
+  public let port: UInt16
 
-  init(on loop: EventLoop) throws {
+  public init(on loop: EventLoop) throws {
     self.loop = loop
     let (now, rootKey, leafKey) = (Timestamp.now, try PrivateKey.generate(), try PrivateKey.generate())
     let (start, end) = (now.advanced(bySeconds: -60), now.advanced(bySeconds: 3600))
@@ -69,19 +68,19 @@ final class FakeAPIServer {
 
   deinit { SSL_CTX_free(context) }
 
-  func access(token: ClusterAccess.Token? = .literal("secret")) -> ClusterAccess {
+  public func access(token: ClusterAccess.Token? = .literal("secret")) -> ClusterAccess {
     ClusterAccess(
       server: ServerAddress(host: .ip(.loopback(.v4)), port: port), serverName: .dns("api.test"),
       roots: .pem(Array(root.utf8)), token: token)
   }
 
-  func stop() {
+  public func stop() {
     watch?.cancel()
     dropConnections()
   }
 
   /// All connections break.
-  func dropConnections() {
+  public func dropConnections() {
     let dropped = connections
     connections = []
     for connection in dropped { connection.close(.closedLocally) }
@@ -148,13 +147,15 @@ final class FakeAPIServer {
   }
 
   /// One request and its answer.
-  final class Exchange: HTTP2StreamHandler {
-    let body = Body()
+  public final class Exchange: HTTP2StreamHandler {
+    public let body = Body()
+    /// What was asked for, query included.
+    public var target: String { stream.headers[":path"] ?? "" }
     private let stream: HTTP2Stream
     private let complete: (Exchange) -> Void
     private var outgoing: [UInt8] = []
     private var isEnding = false
-    private(set) var isClosed = false
+    public private(set) var isClosed = false
 
     init(_ stream: HTTP2Stream, complete: @escaping (Exchange) -> Void) {
       self.stream = stream
@@ -165,17 +166,17 @@ final class FakeAPIServer {
       stream.respond(HTTP2Headers([(":status", "\(status)"), ("content-type", "application/json")]), endStream: false)
     }
 
-    func push(_ text: String) {
+    public func push(_ text: String) {
       outgoing += text.utf8
       stream.resumeSending()
     }
 
-    func end() {
+    public func end() {
       isEnding = true
       stream.resumeSending()
     }
 
-    func streamSupply(_ room: UnsafeMutableRawBufferPointer) -> HTTP2Supply {
+    public func streamSupply(_ room: UnsafeMutableRawBufferPointer) -> HTTP2Supply {
       guard !outgoing.isEmpty else { return isEnding ? .end : .nothingYet }
       let part = outgoing.prefix(room.count)
       part.withUnsafeBytes { room.copyMemory(from: $0) }
@@ -183,20 +184,20 @@ final class FakeAPIServer {
       return .bytes(part.count)
     }
 
-    func streamReceived(_ chunk: UnsafeRawBufferPointer) {
+    public func streamReceived(_ chunk: UnsafeRawBufferPointer) {
       body.bytes += chunk
       stream.consume(chunk.count)
     }
 
-    func streamReceivedEnd() { complete(self) }
-    func streamRoundEnded() {}
-    func streamClosed(_ end: HTTP2StreamEnd) { isClosed = true }
+    public func streamReceivedEnd() { complete(self) }
+    public func streamRoundEnded() {}
+    public func streamClosed(_ end: HTTP2StreamEnd) { isClosed = true }
   }
 }
 
 /// Objects as the API writes them.
-enum Texts {
-  static func pod(_ name: String, uid: String? = nil, version: String = "1", ip: String = "10.0.0.1") -> String {
+public enum Texts {
+  public static func pod(_ name: String, uid: String? = nil, version: String = "1", ip: String = "10.0.0.1") -> String {
     """
     {"metadata":{"name":"\(name)","namespace":"shop","uid":"\(uid ?? "uid-\(name)")","resourceVersion":"\(version)",\
     "labels":{"app":"\(name)"}},"spec":{"nodeName":"n1","serviceAccountName":"sa","hostNetwork":false},\
@@ -204,25 +205,25 @@ enum Texts {
     """
   }
 
-  static func list(_ items: [String], version: String, next: String = "") -> String {
+  public static func list(_ items: [String], version: String, next: String = "") -> String {
     """
     {"kind":"PodList","metadata":{"resourceVersion":"\(version)","continue":"\(next)"},"items":[\(items.joined(separator: ","))]}
     """
   }
 
-  static func event(_ type: String, _ object: String) -> String { "{\"type\":\"\(type)\",\"object\":\(object)}" }
+  public static func event(_ type: String, _ object: String) -> String { "{\"type\":\"\(type)\",\"object\":\(object)}" }
 
-  static func bookmark(_ version: String) -> String {
+  public static func bookmark(_ version: String) -> String {
     event("BOOKMARK", "{\"kind\":\"Pod\",\"metadata\":{\"resourceVersion\":\"\(version)\"}}")
   }
 
-  static func gone() -> String {
+  public static func gone() -> String {
     event("ERROR", "{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\",\"message\":\"too old\"}")
   }
 }
 
 /// Runs `body` as a task of a loop that ends with the test, with a fake server on it.
-func withServer(_ body: @escaping @Sendable (FakeAPIServer, EventLoop) async throws -> Void) async throws {
+public func withServer(_ body: @escaping @Sendable (FakeAPIServer, EventLoop) async throws -> Void) async throws {
   let loop = try EventLoop(name: "api-test")
   try loop.start()
   defer {
@@ -244,7 +245,7 @@ func withServer(_ body: @escaping @Sendable (FakeAPIServer, EventLoop) async thr
 
 extension EventLoop {
   /// Waits on the loop until `condition` holds, but not for ever.
-  func until(_ condition: () -> Bool) async -> Bool {
+  public func until(_ condition: () -> Bool) async -> Bool {
     for _ in 0..<3000 {
       if condition() { return true }
       await sleep(for: .milliseconds(5))
