@@ -17,6 +17,7 @@ import report
 from certificates import Certificates
 from processes import BenchmarkError, Ledger, resident_bytes, run
 from systems import SYSTEMS, open_files_needed, require_known
+from world import CONGESTION_CONTROL
 
 QUICK_BUDGET = 150  # seconds; a measurement that is not begun by then is left out
 
@@ -57,6 +58,8 @@ def parse(arguments):
                         help=f"of {', '.join(measures.GROUPS)}, or a single measure such as bulk-1")
     parser.add_argument("--systems", type=commas, default=list(SYSTEMS), metavar="SYSTEM,…",
                         help=f"of {', '.join(SYSTEMS)}")
+    parser.add_argument("--congestion-control", default=CONGESTION_CONTROL, metavar="NAME",
+                        help=f"TCP's in all pods ({CONGESTION_CONTROL}); 'host': what this machine has by default")
     parser.add_argument("--json", default=".build/bench/results.json", help="where the results go")
     parser.add_argument("--chart", metavar="FILE.svg", help="draw a chart")
     parser.add_argument("--perf", action="store_true", help="profile our two proxies under load, into .build/bench/")
@@ -220,7 +223,7 @@ def main(arguments):
         raise BenchmarkError("the benchmark makes network namespaces: run it as root")
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, interrupt)
-    ledger = Ledger()
+    ledger = Ledger(options.congestion_control)
     succeeded = False
     try:
         run = Run(ledger, options)

@@ -17,8 +17,14 @@ def describe(options, remarks):
         "newer_openssl": library_version(options.libssl) if options.libssl else None,
         "envoy": version([envoy, "--version"], r"/(\d+\.\d+\.\d+)/") if envoy else None,
         "haproxy": version(["haproxy", "-v"], r"version (\d+\.\d+\.\d+)"),
-        "envoy_tls": remarks.get("envoy_tls"),
+        "envoy_tls": remarks.get("envoy_tls"), "congestion_control": congestion_control(options),
     }
+
+
+def congestion_control(options):
+    if options.congestion_control != "host":
+        return options.congestion_control
+    return pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
 
 
 def cpu():
@@ -47,4 +53,6 @@ def version(command, pattern):
 def sentence(machine):
     parts = [f"{machine['cpu']}, {machine['cores']} cores", f"Linux {machine['kernel']}", f"OpenSSL {machine['openssl']}"]
     parts += [f"{title} {machine[key]}" for key, title in (("envoy", "Envoy"), ("haproxy", "HAProxy")) if machine.get(key)]
+    if machine.get("congestion_control"):
+        parts.append(f"TCP {machine['congestion_control']}")
     return ", ".join(parts)

@@ -22,7 +22,8 @@ class BenchmarkError(Exception):
 class Ledger:
     """Everything that has to be taken down: processes by their id, namespaces by name, one directory."""
 
-    def __init__(self):
+    def __init__(self, congestion_control="host"):
+        self.congestion_control = congestion_control
         self.processes = []
         self.namespaces = []
         self.directory = tempfile.mkdtemp(prefix="ambient-bench.")

@@ -22,6 +22,9 @@ SETTINGS = {
     "net/ipv4/tcp_max_syn_backlog": "8192",
     "net/core/somaxconn": "8192",
 }
+# BBR, the default of some machines, paces every connection with timers, also on loopback: what is measured then is the
+# pacing. The kernel's own default is the same for everybody who compares.
+CONGESTION_CONTROL = "cubic"
 CONNTRACK_SETTINGS = {
     f"net/netfilter/nf_conntrack_tcp_timeout_{state}": seconds
     for state, seconds in (("time_wait", "1"), ("close", "1"), ("fin_wait", "5"), ("close_wait", "5"), ("last_ack", "5"))
@@ -67,8 +70,13 @@ class World:
         for number, role in enumerate(("client", "quiet", "outside"), start=1):
             self.connect(role, number)
         for role in ("server", "client", "quiet", "outside"):
-            self.configure(role, SETTINGS)
+            self.configure(role, {**SETTINGS, **self.congestion_control(ledger)})
         self.start_applications()
+
+    @staticmethod
+    def congestion_control(ledger):
+        name = ledger.congestion_control
+        return {} if name == "host" else {"net/ipv4/tcp_congestion_control": name}
 
     def namespace(self, role):
         return f"{self.prefix}-{role}"

@@ -153,9 +153,9 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     try control(EPOLL_CTL_MOD, watch, events)
   }
 
-  func remove(_ watch: Watch) {
+  func remove(_ watch: Watch, isClosing: Bool) {
     // Fails only when the descriptor was closed before its watch, which the kernel has then forgotten by itself.
-    try? control(EPOLL_CTL_DEL, watch, [])
+    if !isClosing { try? control(EPOLL_CTL_DEL, watch, []) }
     watches[watch.slot] = nil
     generations[watch.slot] &+= 1
     freeSlots.append(watch.slot)
@@ -186,13 +186,13 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
       while true {
         progress.wrappingAdd(1, ordering: .relaxed)
         if !takeInbox() { return }
+        // What the last events resumed comes before the deferred actions, so that one of these flushes what all have
+        // queued, and before the kernel is asked again, so that nothing of it costs a call that finds nothing new.
         runJobs()
+        runDeferred()
         timers.fire(upTo: .now)
         let count = wait(events)
         for index in 0..<count { dispatch(events[index]) }
-        let actions = deferred
-        deferred = []
-        for action in actions { action() }
       }
     }
   }
@@ -215,6 +215,13 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
       guard let job = jobs.popFirst() else { return }
       job.runSynchronously(on: asUnownedTaskExecutor())
     }
+  }
+
+  private func runDeferred() {
+    guard !deferred.isEmpty else { return }
+    let actions = deferred
+    deferred = []
+    for action in actions { action() }
   }
 
   private func wait(_ events: UnsafeMutableBufferPointer<epoll_event>) -> Int {

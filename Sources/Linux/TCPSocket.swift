@@ -65,15 +65,11 @@ public enum TCPSocket {
     try set(raw, CInt(IPPROTO_IP), IP_TRANSPARENT, 1, "IP_TRANSPARENT")
   }
 
-  /// What a socket needs before it is bound to an address of another host (datapath.md §9).
+  /// What a socket needs before it is bound to an address of another host (datapath.md §9). It implies IP_FREEBIND.
   public static func setSpoofing(_ raw: CInt, _ family: IPAddress.Family) throws(SystemError) {
     switch family {
-    case .v4:
-      try setTransparent(raw)
-      try set(raw, CInt(IPPROTO_IP), IP_FREEBIND, 1, "IP_FREEBIND")
-    case .v6:
-      try set(raw, CInt(IPPROTO_IPV6), IPV6_TRANSPARENT, 1, "IPV6_TRANSPARENT")
-      try set(raw, CInt(IPPROTO_IPV6), IPV6_FREEBIND, 1, "IPV6_FREEBIND")
+    case .v4: try setTransparent(raw)
+    case .v6: try set(raw, CInt(IPPROTO_IPV6), IPV6_TRANSPARENT, 1, "IPV6_TRANSPARENT")
     }
   }
 
@@ -86,6 +82,20 @@ public enum TCPSocket {
   /// TCP_NODELAY. Failure is ignored: the socket works without.
   public static func setNoDelay(_ raw: CInt) {
     try? set(raw, CInt(IPPROTO_TCP), TCP_NODELAY, 1, "TCP_NODELAY")
+  }
+
+  /// TCP's congestion control, as the kernel names it; nil when it cannot be read.
+  public static func congestionControl(_ raw: CInt) -> String? {
+    var name = [UInt8](repeating: 0, count: 16)
+    var length = socklen_t(name.count)
+    guard getsockopt(raw, CInt(IPPROTO_TCP), TCP_CONGESTION, &name, &length) == 0 else { return nil }
+    return String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)
+  }
+
+  /// TCP_CONGESTION. What is accepted from a listener inherits it. False when the kernel does not have `name`.
+  @discardableResult
+  public static func setCongestionControl(_ raw: CInt, _ name: String) -> Bool {
+    setsockopt(raw, CInt(IPPROTO_TCP), TCP_CONGESTION, name, socklen_t(name.utf8.count)) == 0
   }
 
   /// SO_KEEPALIVE and its times. Failures are ignored: the socket works without.
@@ -137,10 +147,19 @@ public enum TCPSocket {
     throw SystemError("connect", errno, subject: "\(address)")
   }
 
-  /// True when a connect that went on in the background is over already, well or badly: on one machine it usually is.
-  public static func isConnectOver(_ raw: CInt) -> Bool {
+  /// How far a connect in the background is.
+  public enum ConnectProgress: Sendable {
+    case underWay
+    case connected
+    /// Over, and not well: ``pendingError(_:)`` says why.
+    case failed
+  }
+
+  /// How far a connect is that went on in the background: on one machine it usually is over already.
+  public static func connectProgress(_ raw: CInt) -> ConnectProgress {
     var entry = pollfd(fd: raw, events: Int16(POLLOUT), revents: 0)
-    return poll(&entry, 1, 0) > 0
+    guard poll(&entry, 1, 0) > 0 else { return .underWay }
+    return entry.revents & Int16(POLLERR | POLLHUP) == 0 ? .connected : .failed
   }
 
   /// The error a background operation left on the socket, nil when there is none; reading clears it.

@@ -50,10 +50,16 @@ public final class Watch {
   }
 
   /// No more events, not even ones the kernel has reported already. Call it before closing the descriptor.
-  public func cancel() {
+  public func cancel() { end(isClosing: false) }
+
+  /// The same for a descriptor without duplicates that is closed next: the kernel then forgets the watch by itself,
+  /// which saves a call for each connection.
+  public func cancelForClose() { end(isClosing: true) }
+
+  private func end(isClosing: Bool) {
     guard handler != nil else { return }
     handler = nil
-    loop.remove(self)
+    loop.remove(self, isClosing: isClosing)
   }
 
   /// Changes the interest of a level-triggered watch. Throws ``SystemError``.

@@ -49,6 +49,7 @@ enum PodListeners {
     if let dnsProxy = configuration.dnsProxy {
       try DNSSockets.open(dnsProxy, in: namespace, adopting: &escrow, configuration, into: &sockets)
     }
+    sockets.localCongestionControl = InheritedOptions.set(on: sockets.listeners, configuration)
     return sockets
   }
 

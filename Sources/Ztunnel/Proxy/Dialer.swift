@@ -41,10 +41,12 @@ struct Dialer {
   private static let shortageRest = Duration.milliseconds(50)
 
   /// Connects to `target`. With `source`, the connection comes from that address, though it is another host's; where
-  /// that fails it comes from the pod's own address, unless the configuration insists. Throws ``DialError``.
-  func connect(to target: SocketAddress, preserving source: IPAddress? = nil, in namespace: NetworkNamespace)
-    async throws(DialError) -> SharedDescriptor
-  {
+  /// that fails it comes from the pod's own address, unless the configuration insists. `congestionControl` replaces the
+  /// pod's default. Throws ``DialError``.
+  func connect(
+    to target: SocketAddress, preserving source: IPAddress? = nil, congestionControl: String? = nil,
+    in namespace: NetworkNamespace
+  ) async throws(DialError) -> SharedDescriptor {
     let family = target.ip.family
     let socket = try await socket(family, in: namespace)
     let raw = socket.raw
@@ -53,12 +55,16 @@ struct Dialer {
     } catch { throw .refused(error) }
     TCPSocket.setNoDelay(raw)
     if let keepAlive = configuration.keepAlive { TCPSocket.setKeepAlive(raw, keepAlive) }
+    if let congestionControl { TCPSocket.setCongestionControl(raw, congestionControl) }
     // A pod that calls itself would otherwise have both ends of the connection at one address and port pair.
     if let source, source != target.ip { try preserve(source, on: raw, family) }
     do throws(SystemError) {
       if try TCPSocket.connect(raw, family, to: target) { return socket }
     } catch { throw .refused(error) }
-    if !TCPSocket.isConnectOver(raw) {
+    switch TCPSocket.connectProgress(raw) {
+    case .connected: return socket
+    case .failed: break
+    case .underWay:
       do throws(WaitError) { try await loop.writable(raw, until: .now + Self.limit) } catch {
         switch error {
         case .deadlineExceeded: throw .timeout(target)

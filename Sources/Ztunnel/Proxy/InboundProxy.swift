@@ -83,7 +83,7 @@ struct InboundProxy {
       do throws(DialError) {
         application = try await worker.dialer.connect(
           to: route.target, preserving: preservesSource && !route.isFromLoopback ? peer.ip : nil,
-          in: pod.pod.namespace)
+          congestionControl: pod.localCongestionControl, in: pod.pod.namespace)
       } catch { throw .applicationUnreachable(error) }
       worker.metrics.connectsToApplications.observe(.now - dialled)
       try connection.check()

@@ -25,13 +25,13 @@ struct OutboundProxy {
   func run() async {
     let start = ContinuousClock.now
     // Nobody to answer: the client has gone.
-    guard let local = try? TCPSocket.localAddress(client.raw) else { return }
-    let destination = TCPSocket.originalDestination(client.raw) ?? local
+    guard let destination = TCPSocket.originalDestination(client.raw) ?? (try? TCPSocket.localAddress(client.raw))
+    else { return }
     let connection = TrackedConnection(holdsSocket: true)
     pod.begin(connection)
     let failure: ProxyError?
     // Not captured but dialled: forwarding it would end up here again.
-    if destination == local {
+    if destination.port == ListenerRole.outbound.rawValue, destination == (try? TCPSocket.localAddress(client.raw)) {
       failure = .recursiveCall
       pod.deny(from: peer, to: destination, .outbound, .recursiveCall)
     } else {

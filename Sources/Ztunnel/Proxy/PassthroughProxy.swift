@@ -22,8 +22,8 @@ struct PassthroughProxy {
   /// Sets the connection up and hands it to a pump, or refuses it.
   func run() async {
     let start = ContinuousClock.now
-    guard let local = try? TCPSocket.localAddress(client.raw) else { return }
-    let destination = TCPSocket.originalDestination(client.raw) ?? local
+    guard let destination = TCPSocket.originalDestination(client.raw) ?? (try? TCPSocket.localAddress(client.raw))
+    else { return }
     do throws(ProxyError) {
       guard destination.port != ListenerRole.passthrough.rawValue, !pod.mesh.settings.isReserved(port: destination.port)
       else { throw .recursiveCall }
@@ -62,7 +62,8 @@ struct PassthroughProxy {
       let dialled = ContinuousClock.now
       do throws(DialError) {
         upstream = try await worker.dialer.connect(
-          to: destination, preserving: preservesSource ? peer.ip : nil, in: pod.pod.namespace)
+          to: destination, preserving: preservesSource ? peer.ip : nil,
+          congestionControl: pod.localCongestionControl, in: pod.pod.namespace)
       } catch { throw .applicationUnreachable(error) }
       worker.metrics.connectsToApplications.observe(.now - dialled)
       try connection.check()

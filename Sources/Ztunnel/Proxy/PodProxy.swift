@@ -32,6 +32,8 @@ struct PodSockets: Sendable {
   var listeners: [PodListener]
   /// DNS over UDP; empty where the DNS proxy is off.
   var datagrams: [DatagramListener] = []
+  /// The congestion control for connections to the pod's application; nil where its default will do.
+  var localCongestionControl: String?
 
   /// All of them.
   var descriptors: [SharedDescriptor] { listeners.map(\.socket) + datagrams.map(\.socket) }

@@ -19,6 +19,8 @@ final class PodWorker {
   /// By applications of the pod.
   var bytesSent: UInt64 = 0
   var bytesReceived: UInt64 = 0
+  /// The congestion control for connections to the application; nil where the pod's default will do.
+  private(set) var localCongestionControl: String?
   private var acceptors: [Acceptor] = []
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
@@ -50,6 +52,7 @@ final class PodWorker {
 
   /// Starts to accept on every listener, or on none. Throws ``SystemError``.
   func start(_ sockets: PodSockets) throws(SystemError) {
+    localCongestionControl = sockets.localCongestionControl
     do throws(SystemError) { try dns?.start(sockets.datagrams) } catch {
       dns?.cut()
       throw error
@@ -158,20 +161,16 @@ final class PodWorker {
   }
 
   private func accepted(_ socket: SharedDescriptor, _ peer: SocketAddress, _ listener: PodListener) {
-    TCPSocket.setNoDelay(socket.raw)
     // Not the listener itself: a task that held it would keep its socket listening, with nobody to accept.
     let preservesSource = listener.isTransparent
     switch listener.role {
     case .dns:
       dns?.accept(socket)
     case .outbound:
-      setKeepAlive(socket)
       setUp { [self] in await OutboundProxy(self, socket, peer).run() }
     case .passthrough:
-      setKeepAlive(socket)
       setUp { [self] in await PassthroughProxy(self, socket, peer, preservesSource: preservesSource).run() }
     case .socks:
-      setKeepAlive(socket)
       setUp { [self] in await SocksProxy(self, socket, peer).run() }
     case .hbone:
       guard handshakes < Self.mostHandshakes else {
@@ -185,10 +184,6 @@ final class PodWorker {
         }
       }
     }
-  }
-
-  private func setKeepAlive(_ socket: SharedDescriptor) {
-    if let keepAlive = worker.context.configuration.keepAlive { TCPSocket.setKeepAlive(socket.raw, keepAlive) }
   }
 
   /// Registers a connection, so that it can be ended from outside. ``end(_:)`` takes it out again.

@@ -21,13 +21,19 @@ enum RawIO {
     result(ofRead: false) { send(raw, bytes.baseAddress, bytes.count, CInt(MSG_NOSIGNAL)) }
   }
 
-  /// Several pieces at once. At most 1024 (IOV_MAX).
-  static func write(_ raw: CInt, _ pieces: inout [iovec]) -> IOResult {
+  /// Several pieces at once. At most 1024 (IOV_MAX). With `endFollows` the kernel waits with a last segment that is not
+  /// full, so that it can carry the end; only a `shutdown` or more bytes may follow.
+  static func write(_ raw: CInt, _ pieces: inout [iovec], endFollows: Bool = false) -> IOResult {
+    let flags = CInt(MSG_NOSIGNAL) | (endFollows ? CInt(MSG_MORE) : 0)
+    return write(raw, &pieces, flags)
+  }
+
+  private static func write(_ raw: CInt, _ pieces: inout [iovec], _ flags: CInt) -> IOResult {
     pieces.withUnsafeMutableBufferPointer { pieces in
       var message = msghdr()
       message.msg_iov = pieces.baseAddress
       message.msg_iovlen = pieces.count
-      return result(ofRead: false) { sendmsg(raw, &message, CInt(MSG_NOSIGNAL)) }
+      return result(ofRead: false) { sendmsg(raw, &message, flags) }
     }
   }
 

@@ -94,7 +94,7 @@ final class SocketPump: Pump {
   private func finish(_ failure: ProxyError?, reset: Bool) {
     guard let completion else { return }
     self.completion = nil
-    for watch in watches { watch.cancel() }
+    for watch in watches { watch.cancelForClose() }
     watches = []
     if reset {
       TCPSocket.setResetOnClose(client.raw)

@@ -17,12 +17,14 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
   private var watch: Watch?
   private var completion: ((PumpOutcome) -> Void)?
 
-  private var readable = true
+  private var readable: Bool
   private var writable = true
   /// The socket has ended, failed or holds an urgent byte, at which a read stops.
   private var shortReadsProveNothing = false
   private var errorTimer: LoopTimer?
   private var socketEnded = false
+  /// The socket's end was read, so that nothing is left in it.
+  private var socketIsEmpty = false
   private var streamEnded = false
   private var streamOver = false
   private var isShutDown = false
@@ -40,6 +42,8 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
     self.socket = socket
     self.side = side
     self.loop = loop
+    // A client has often sent its first bytes by now; an application that was just connected has not yet been asked.
+    readable = side == .client
   }
 
   /// Starts to move bytes. `completion` is called once, when it is over. On the loop.
@@ -108,6 +112,7 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
       return .bytes(count)
     case .ended:
       socketEnded = true
+      socketIsEmpty = true
       finishIfOver()
       return .end
     case .wouldBlock:
@@ -146,7 +151,8 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
   }
 
   private func writeGathered() {
-    let result = RawIO.write(socket.raw, &gathered)
+    // The end that follows goes into the segment of the last bytes.
+    let result = RawIO.write(socket.raw, &gathered, endFollows: streamEnded)
     var written = 0
     switch result {
     case .moved(let count): written = count
@@ -201,7 +207,8 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
   private func shutDownIfDrained() {
     guard streamEnded, pending.isEmpty, !isShutDown, completion != nil else { return }
     isShutDown = true
-    TCPSocket.shutdownWrite(socket.raw)
+    // With nothing left in either direction the close that follows says the same.
+    if !streamOver || !socketIsEmpty { TCPSocket.shutdownWrite(socket.raw) }
     finishIfOver()
   }
 
@@ -243,12 +250,12 @@ final class TunnelPump: Pump, HTTP2StreamHandler {
   private func finish(_ failure: ProxyError?, reset: Bool) {
     guard let completion else { return }
     self.completion = nil
-    watch?.cancel()
+    watch?.cancelForClose()
     watch = nil
     errorTimer?.cancel()
     errorTimer = nil
     // Bytes that nobody read would make the close a reset, and the reset would cost the application what it was sent.
-    if reset { TCPSocket.setResetOnClose(socket.raw) } else { RawIO.discardInput(socket.raw) }
+    if reset { TCPSocket.setResetOnClose(socket.raw) } else if !socketIsEmpty { RawIO.discardInput(socket.raw) }
     if !streamOver { stream.reset(failure == nil ? .connectError : .cancel) }
     pending = PendingBytes()
     var outcome = progress
