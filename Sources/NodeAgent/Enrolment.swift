@@ -133,7 +133,8 @@ final class Enrolment {
       achieved = desired
       retry.reset()
       enroller.progressed()
-      return nil
+      // Nothing tells when the certificate comes.
+      return record.hasIdentity == false ? enroller.timing.identityPoll : nil
     } catch {
       enroller.metrics?.enrolmentErrors(error.code).add()
       note(failure: error)
@@ -172,7 +173,14 @@ final class Enrolment {
       logger.info("enrolled", metadata: ["namespace": "\(namespace.identity)"])
       // Now ztunnel must listen.
       proof = try await prove(settings, in: namespace)
+      record.take(identity: await enroller.announcer.identity(of: uid))
       note(.captured(proof, isAcknowledged: true))
+    } else {
+      let hasIdentity = await enroller.announcer.identity(of: uid)
+      if hasIdentity != record.hasIdentity {
+        record.take(identity: hasIdentity)
+        note(.captured(proof, isAcknowledged: true))
+      }
     }
     // Whoever waits for the workload to be served is not told so on ztunnel's word alone, nor is it ever again when its
     // listeners have gone.
@@ -400,7 +408,7 @@ final class Enrolment {
       EnrolmentProof(
         uid: uid, workload: subject, namespace: actual?.namespace.identity, code: record.code, since: record.since,
         lastProven: record.lastProven, deviations: record.deviations, missingListeners: record.missingListeners,
-        escapedPackets: record.escapes.total),
+        hasIdentity: record.hasIdentity, escapedPackets: record.escapes.total),
       of: uid)
   }
 

@@ -61,6 +61,7 @@ public struct EnrolmentExplanation: Equatable, Sendable {
     fact("uid", workload["uid"]?.string)
     fact("service account", workload["serviceAccount"]?.string)
     fact("escaped packets", workload["escapedPackets"]?.integer.map(String.init))
+    fact("certificate", workload["identity"]?.string)
     let missing = workload["missingListeners"]?.array?.compactMap(\.integer) ?? []
     if !missing.isEmpty { fact("nobody listens", missing.map(String.init).joined(separator: ", ")) }
     for deviation in deviations.prefix(20) { fact("differs", deviation) }
@@ -109,6 +110,14 @@ public struct EnrolmentExplanation: Equatable, Sendable {
       return (
         "captured, but packets have left it past ztunnel",
         ["they are those of before its enrolment, or somebody changed its rules meanwhile", rules]
+      )
+    case .pending where workload["identity"]?.string == "missing":
+      return (
+        "pending: captured, but ztunnel has no certificate for it, so that its connections are refused",
+        [
+          "ztunnel's log: \"identity\"; the certificates on its page",
+          "does the mesh know the pod, on this node, with this service account? ztunnel explain",
+        ]
       )
     case .pending:
       return (

@@ -13,6 +13,16 @@ enum EnrolmentMetrics {
     }
     registry.collect(
       MetricDescription(
+        .gauge, "node_agent_workload_identities",
+        "Workloads whose certificate ztunnel holds, lacks, or says nothing about")
+    ) { samples in
+      let all = proofs.all
+      for (state, isHeld) in [("held", true), ("missing", false), ("unknown", nil)] as [(String, Bool?)] {
+        samples.add(["state": state], Int64(all.count { $0.hasIdentity == isHeld }))
+      }
+    }
+    registry.collect(
+      MetricDescription(
         .counter, "node_agent_escaped_packets", "Packets that left workloads of the mesh past ztunnel")
     ) { samples in
       samples.add([:], Int64(clamping: proofs.escapedPackets))

@@ -7,9 +7,10 @@ import ZDS
 public struct EnrolmentProof: Equatable, Sendable {
   /// One word for it, stable: it is in metrics, in the status and in people's scripts.
   public enum Code: String, Sendable, CaseIterable {
-    /// Rules were read back equal, and ztunnel listens in the namespace.
+    /// Rules were read back equal, ztunnel listens in the namespace, and has a certificate for it as far as it tells.
     case proven = "PROVEN"
-    /// Rules were read back equal, but no ztunnel serves the workload: its connections are refused.
+    /// Rules were read back equal, but no ztunnel serves the workload, or the one that does has no certificate for it: its
+    /// connections are refused.
     case pending = "PENDING"
     /// Rules could not be proven, so the workload is cut off.
     case fenced = "FENCED"
@@ -38,6 +39,8 @@ public struct EnrolmentProof: Equatable, Sendable {
   public var deviations: [String]
   /// Ports that ztunnel should listen on in the namespace and does not.
   public var missingListeners: [UInt16]
+  /// Whether ztunnel holds a valid certificate for the workload. Nil where it does not tell, as Istio's does not.
+  public var hasIdentity: Bool?
   /// Packets that left the namespace past ztunnel since this agent looks after it. Nil when nobody counts. Counts that
   /// somebody wiped out between two looks are missing from it.
   public var escapedPackets: UInt64?
@@ -62,6 +65,7 @@ extension EnrolmentProof {
     private(set) var lastProven: LogTimestamp?
     private(set) var deviations: [String] = []
     private(set) var missingListeners: [UInt16] = []
+    private(set) var hasIdentity: Bool?
     private(set) var escapes = EscapeCount()
 
     init(since: LogTimestamp) { self.since = since }
@@ -83,13 +87,16 @@ extension EnrolmentProof {
         lastProven = now
         missingListeners = proof.missingListeners
         escapes.observe(proof.escaped)
-        next = isAcknowledged && missingListeners.isEmpty ? .proven : .pending
+        next = isAcknowledged && missingListeners.isEmpty && hasIdentity != false ? .proven : .pending
       }
       guard next != code else { return false }
       code = next
       since = now
       return true
     }
+
+    /// What ztunnel says of the workload's certificate. The next finding goes by it.
+    mutating func take(identity: Bool?) { hasIdentity = identity }
 
     /// A count that was read where nothing was proven.
     mutating func observe(_ escaped: UInt64?) { escapes.observe(escaped) }

@@ -46,6 +46,7 @@ public struct StatusReport: Equatable, Sendable {
     if !proof.missingListeners.isEmpty {
       details.append("nobody listens on " + proof.missingListeners.map(String.init).joined(separator: ", "))
     }
+    if proof.hasIdentity == false { details.append("ztunnel has no certificate for it") }
     return [
       "\(proof.workload)", proof.uid.text, proof.code.rawValue, second(proof.since),
       proof.lastProven.map(second) ?? "never", proof.escapedPackets.map(String.init) ?? "-",
@@ -83,6 +84,7 @@ public struct StatusReport: Equatable, Sendable {
         .init(
           key: "escapedPackets", value: proof.escapedPackets.map { .integer(Int(clamping: $0)) } ?? .null),
         .init(key: "missingListeners", value: .array(proof.missingListeners.map { .integer(Int($0)) })),
+        .init(key: "identity", value: proof.hasIdentity.map { $0 ? "held" : "missing" } ?? .null),
         .init(key: "deviations", value: .strings(proof.deviations)),
       ]))
   }

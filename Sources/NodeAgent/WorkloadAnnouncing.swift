@@ -7,6 +7,8 @@ public protocol WorkloadAnnouncing: AnyObject {
   func add(_ uid: WorkloadUID, _ info: WorkloadInfo, in namespace: NetworkNamespace) async throws(ZDSError)
   /// The workload is enrolled, but its namespace is not at hand: what ztunnel runs for it must not be torn down.
   func keep(_ uid: WorkloadUID, _ info: WorkloadInfo) throws(ZDSError)
+  /// Whether ztunnel holds a valid certificate for the workload; nil where it does not tell.
+  func identity(of uid: WorkloadUID) async -> Bool?
   /// The workload left.
   func delete(_ uid: WorkloadUID) async
 }

@@ -34,6 +34,8 @@ public struct AgentSession<Namespace: Sendable>: Sendable {
     case snapshotEntryRefused(WorkloadUID, String)
     /// The descriptors of the packet at hand are listening sockets of this add's workload.
     case keepSockets(OutgoingRequest<Namespace>)
+    /// The answer to ``ZDSRequest/identity(_:)``; nil where it does not say. The ticket is finished with it.
+    case identityTold(Ticket, Bool?)
     case becameLive
     case close(ZDSError)
   }
@@ -54,6 +56,8 @@ public struct AgentSession<Namespace: Sendable>: Sendable {
   public private(set) var phase = Phase.awaitingHello
   /// The ztunnel knows ``Handover``.
   public private(set) var knowsHandover = false
+  /// The ztunnel answers ``ZDSRequest/identity(_:)``.
+  public private(set) var tellsIdentities = false
   /// Requests wait here at most; one more closes the connection, because dropping one would leave the two sides in
   /// different states.
   public static var maximumQueued: Int { 4096 }
@@ -93,6 +97,7 @@ public struct AgentSession<Namespace: Sendable>: Sendable {
         let hello = try ZDSHello(decoding: bytes)
         phase = .snapshot
         knowsHandover = hello.succession != nil
+        tellsIdentities = hello.succession?.tellsIdentities == true
         // The hello's timer has done its work.
         deadline += 1
         return [.askSnapshot(hello)]
@@ -104,6 +109,9 @@ public struct AgentSession<Namespace: Sendable>: Sendable {
       }
       outstanding = nil
       deadline += 1
+      if case .identity = answered.request.request, let ticket = answered.ticket {
+        return [.identityTold(ticket, ZDSResponse.identity(in: bytes))] + next()
+      }
       return (sockets > 0 ? [.keepSockets(answered.request)] : []) + outcome(of: answered, response) + next()
     } catch { return close(error as? ZDSError ?? .malformed(message: "WorkloadResponse")) }
   }

@@ -7,6 +7,8 @@ struct IncomingRequest {
     /// With the listening sockets that the agent keeps for the workload.
     case instruction(WorkloadInstruction<NetworkNamespace>, sockets: [SharedDescriptor])
     case duty(Handover.Duty)
+    /// Does it hold a certificate for this workload?
+    case identity(WorkloadUID)
   }
 
   let content: Content
@@ -25,6 +27,7 @@ struct IncomingRequest {
       case .delete(let uid): content = .instruction(.delete(uid), sockets: [])
       case .snapshotSent: content = .instruction(.snapshotSent, sockets: [])
       case .duty(let duty): content = .duty(duty)
+      case .identity(let uid): content = .identity(uid)
       }
       return
     }

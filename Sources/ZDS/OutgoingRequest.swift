@@ -36,10 +36,18 @@ public struct OutgoingRequest<Namespace: Sendable>: Sendable {
     try OutgoingRequest(.duty(duty), nil)
   }
 
+  /// Throws ``ZDSError/messageTooLong(bytes:)``.
+  static func identity(of uid: WorkloadUID) throws(ZDSError) -> OutgoingRequest {
+    try OutgoingRequest(.identity(uid), nil)
+  }
+
   /// The packet for a ztunnel that knows ``Handover``, with `sockets` of the pod. Where they do not fit, it is the plain
   /// one and the sockets stay here.
   func packet(with sockets: [SharedDescriptor]) -> (bytes: [UInt8], sockets: [SharedDescriptor]) {
-    if case .duty = request { return (bytes, []) }
+    switch request {
+    case .duty, .identity: return (bytes, [])
+    case .add, .keep, .delete, .snapshotSent: break
+    }
     let announced = bytes + ZDSRequest.announcement(of: sockets.count)
     return announced.count <= PacketSocket.maximumPacket ? (announced, sockets) : (bytes, [])
   }
@@ -51,7 +59,7 @@ public struct OutgoingRequest<Namespace: Sendable>: Sendable {
   /// The workload it is about.
   var uid: WorkloadUID? {
     switch request {
-    case .add(let uid, _), .keep(let uid), .delete(let uid): uid
+    case .add(let uid, _), .keep(let uid), .delete(let uid), .identity(let uid): uid
     case .snapshotSent, .duty: nil
     }
   }

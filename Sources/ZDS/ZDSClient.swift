@@ -18,8 +18,14 @@ public protocol ZDSClientHandler: AnyObject {
   func sockets(of uid: WorkloadUID) -> [SharedDescriptor]
   /// The agent has been sent the sockets of a workload. They are not kept any more once the connection has ended.
   func handedOver(_ uid: WorkloadUID)
+  /// Whether there is a valid certificate for this workload; nil: nobody can tell.
+  func holdsIdentity(of uid: WorkloadUID) -> Bool?
   /// Take new connections from now on, or leave them to another ztunnel.
   func take(_ duty: Handover.Duty) async
+}
+
+extension ZDSClientHandler {
+  public func holdsIdentity(of uid: WorkloadUID) -> Bool? { nil }
 }
 
 /// Ztunnel's end of the socket: dials, says hello, and hands on one instruction after the other (zds.md §7).
@@ -52,7 +58,8 @@ public final class ZDSClient {
       let error: ZDSError
       do throws(ZDSError) {
         let socket = try PacketSocket.dial(path)
-        let succession = ZDSHello.Succession(started: started, isResting: duty == .rest)
+        let succession = ZDSHello.Succession(
+          started: started, isResting: duty == .rest, tellsIdentities: true)
         try socket.send(ZDSHello(succession: succession).encoded())
         self.socket = socket
         handler.connected()
@@ -108,6 +115,8 @@ public final class ZDSClient {
       await handler.take(duty)
       if stopping { return .stopped }
       try socket.send(ZDSResponse.acknowledged.encoded())
+    case .identity(let uid):
+      try socket.send(ZDSResponse.acknowledged.encoded(identity: handler.holdsIdentity(of: uid)))
     case .instruction(let instruction, let sockets):
       let answer = await handler.follow(instruction, with: sockets)
       if stopping { return .stopped }

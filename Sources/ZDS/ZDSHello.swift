@@ -14,10 +14,13 @@ public struct ZDSHello: Equatable, Sendable {
     public let started: UInt64
     /// It was told to leave new connections to another one.
     public let isResting: Bool
+    /// It answers ``ZDSRequest/identity(_:)``.
+    public let tellsIdentities: Bool
 
-    public init(started: UInt64, isResting: Bool) {
+    public init(started: UInt64, isResting: Bool, tellsIdentities: Bool = false) {
       self.started = started
       self.isResting = isResting
+      self.tellsIdentities = tellsIdentities
     }
   }
 
@@ -34,6 +37,7 @@ public struct ZDSHello: Equatable, Sendable {
         $0.handover = .with {
           $0.started = succession.started
           $0.duty = succession.isResting ? .rest : .unchanged
+          $0.identity = succession.tellsIdentities ? .missing : .unsaid
         }
       }
     }
@@ -49,6 +53,8 @@ public struct ZDSHello: Equatable, Sendable {
     version = message.version.rawValue
     succession =
       message.hasHandover
-      ? Succession(started: message.handover.started, isResting: message.handover.duty == .rest) : nil
+      ? Succession(
+        started: message.handover.started, isResting: message.handover.duty == .rest,
+        tellsIdentities: message.handover.identity != .unsaid) : nil
   }
 }

@@ -13,6 +13,8 @@ public enum ZDSRequest: Equatable, Sendable, CustomStringConvertible {
   case snapshotSent
   /// Take new connections, or leave them to another ztunnel. Only for a ztunnel that knows ``Handover``.
   case duty(Handover.Duty)
+  /// Does it hold a valid certificate for this workload? Only for a ztunnel that says that it tells.
+  case identity(WorkloadUID)
 
   /// Whether exactly one descriptor must come with it (zds.md F1, F2).
   public var carriesNamespace: Bool {
@@ -27,6 +29,7 @@ public enum ZDSRequest: Equatable, Sendable, CustomStringConvertible {
     case .snapshotSent: "end of the snapshot"
     case .duty(.accept): "request to accept"
     case .duty(.rest): "request to rest"
+    case .identity(let uid): "question for the identity of \(uid)"
     }
   }
 
@@ -47,6 +50,7 @@ public enum ZDSRequest: Equatable, Sendable, CustomStringConvertible {
       case .delete(let uid): $0.del = .with { $0.uid = uid.text }
       case .snapshotSent: $0.snapshotSent = .init()
       case .duty(let duty): $0.handover = Handover(duty: duty).message
+      case .identity(let uid): $0.handover = .with { $0.identityOf = uid.text }
       }
     }
     guard let bytes: [UInt8] = try? message.serializedBytes() else { throw .malformed(message: "WorkloadRequest") }
@@ -80,6 +84,7 @@ public enum ZDSRequest: Equatable, Sendable, CustomStringConvertible {
   ) throws(ZDSError) -> ZDSRequest {
     switch message.payload {
     case nil:
+      if let uid = WorkloadUID(message.handover.identityOf) { return .identity(uid) }
       guard let duty else { throw .emptyPayload(message: "WorkloadRequest") }
       return .duty(duty)
     case .add(let add):

@@ -11,8 +11,8 @@ public enum ZDSResponse: Equatable, Sendable {
   static let maximumReason = PacketSocket.maximumPacket - 6
 
   /// One packet. A reason that does not fit is cut at a character boundary (zds.md T2). `sockets` is how many come with
-  /// it, for an agent that knows ``Handover``.
-  public func encoded(with sockets: Int = 0) -> [UInt8] {
+  /// it, for an agent that knows ``Handover``; `identity` answers ``ZDSRequest/identity(_:)``.
+  public func encoded(with sockets: Int = 0, identity: Bool? = nil) -> [UInt8] {
     let message = Istio_Workload_Zds_WorkloadResponse.with {
       switch self {
       case .acknowledged: $0.ack = .init()
@@ -20,6 +20,7 @@ public enum ZDSResponse: Equatable, Sendable {
         $0.ack = .with { $0.error = reason.isEmpty ? "unknown error" : Self.trimmed(reason) }
       }
       if sockets > 0 { $0.handover = Handover(sockets: sockets).message }
+      if let identity { $0.handover.identity = identity ? .held : .missing }
     }
     return (try? message.serializedBytes()) ?? []
   }
@@ -37,6 +38,16 @@ public enum ZDSResponse: Equatable, Sendable {
     guard case .ack(let ack) = message.payload else { throw .emptyPayload(message: "WorkloadResponse") }
     let sockets = message.hasHandover ? try Handover(message.handover).sockets : 0
     return (ack.error.isEmpty ? .acknowledged : .refused(ack.error), sockets)
+  }
+
+  /// Whether ztunnel holds a certificate, as this packet says; nil where it does not say.
+  static func identity(in bytes: [UInt8]) -> Bool? {
+    guard let message = try? Istio_Workload_Zds_WorkloadResponse(serializedBytes: bytes) else { return nil }
+    switch message.handover.identity {
+    case .held: return true
+    case .missing: return false
+    case .unsaid, .UNRECOGNIZED: return nil
+    }
   }
 
   private static func trimmed(_ reason: String) -> String {

@@ -57,6 +57,7 @@ public final class ZDSServer {
   private var connections: [UInt64: Connection] = [:]
   private var nextConnection: UInt64 = 1
   private var waiting: [UInt64: Waiting] = [:]
+  private var asking: [UInt64: CheckedContinuation<Bool?, Never>] = [:]
   private var nextTicket: UInt64 = 1
 
   /// Binds the socket. A ztunnel may connect from now on, and waits until ``startAccepting()``.
@@ -117,6 +118,22 @@ public final class ZDSServer {
     _ = await send(request, .delete)
   }
 
+  /// Whether the ztunnel that serves this workload holds a valid certificate for it. Nil where it does not tell, as one of
+  /// another make does not, or there is none.
+  public func identity(of uid: WorkloadUID) async -> Bool? {
+    let serving = connections.filter { $0.value.session.phase == .live && !$0.value.isResting }
+      .max { ($0.value.rank, $0.key) < ($1.value.rank, $1.key) }
+    guard let (id, connection) = serving, connection.session.tellsIdentities,
+      let request = try? OutgoingRequest<NetworkNamespace>.identity(of: uid)
+    else { return nil }
+    return await withCheckedContinuation { continuation in
+      let ticket = nextTicket
+      nextTicket += 1
+      asking[ticket] = continuation
+      drive(id, .submit(ticket, request))
+    }
+  }
+
   /// Closes every connection and the listener. Who waits gets ``ZDSError/stopped``.
   public func stop() {
     acceptWatch?.cancel()
@@ -149,6 +166,7 @@ public final class ZDSServer {
   }
 
   private func finish(_ ticket: UInt64, _ outcome: Result<Void, ZDSError>, from connection: UInt64) {
+    asking.removeValue(forKey: ticket)?.resume(returning: nil)
     guard let decision = waiting[ticket]?.fanOut.receive(outcome, from: connection) else { return }
     waiting.removeValue(forKey: ticket)?.continuation.resume(returning: decision)
   }
@@ -251,6 +269,7 @@ public final class ZDSServer {
           connection.refused.insert(uid)
           observer(.snapshotEntryRefused(id, uid, text))
         case .keepSockets(let request): keepSockets(of: request, from: id, connection)
+        case .identityTold(let ticket, let isHeld): asking.removeValue(forKey: ticket)?.resume(returning: isHeld)
         case .becameLive:
           observer(.live(id))
           assignDuties()

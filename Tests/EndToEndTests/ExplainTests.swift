@@ -138,6 +138,7 @@ struct ExplainTests {
       #expect(try eventually(within: .seconds(20)) { try explain("demo/client").status == 0 })
       let answer = try explain("client")
       #expect(answer.output.hasPrefix("demo/client: captured: its rules were read back equal"))
+      #expect(answer.output.contains("certificate     held"))
       #expect(try explain("demo/nobody").status == 3)
       #expect(try Command.run([agent, "explain", "x", "--socket", "/nonexistent.sock"]).status == 3)
       #expect(

@@ -27,6 +27,7 @@ final class Scene {
     timing.firstRetry = .milliseconds(10)
     timing.longestRetry = .milliseconds(40)
     timing.namespacePoll = .milliseconds(10)
+    timing.identityPoll = .milliseconds(10)
     enroller = Enroller(
       defaults: RedirectionSettings(), redirector: redirection, announcer: announcer, probes: probes,
       opener: .ofThisNode(), fences: fences, threads: BlockingThreads(limit: 4), timing: timing,

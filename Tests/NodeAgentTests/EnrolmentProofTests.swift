@@ -164,6 +164,29 @@ struct EnrolmentProofTests {
     }
   }
 
+  @Test("a workload without a certificate is served, pending and not fenced, and proven when the certificate comes")
+  func identity() async throws {
+    try await Scene.play { scene in
+      try scene.namespaces.make("a")
+      scene.announcer.identities[uid("a")] = false
+      scene.want("a")
+      #expect(await scene.settles("a", .announced))
+      #expect(scene.proof("a")?.code == .pending)
+      #expect(scene.proof("a")?.hasIdentity == false)
+      #expect(scene.redirection.state.withLock { $0.fenced } == [])
+      scene.announcer.identities[uid("a")] = true
+      #expect(await scene.proves("a", .proven))
+      // It expired, and is not renewed.
+      scene.announcer.identities[uid("a")] = false
+      scene.enroller.verifyAll()
+      #expect(await scene.proves("a", .pending))
+      // A ztunnel that does not tell.
+      scene.announcer.identities[uid("a")] = nil
+      #expect(await scene.proves("a", .proven))
+      #expect(scene.proof("a")?.hasIdentity == nil)
+    }
+  }
+
   @Test("a workload that waits, is outside, or leaves, has no fence and says what it is")
   func otherStates() async throws {
     try await Scene.play { scene in

@@ -118,6 +118,7 @@ final class FakeAnnouncer: WorkloadAnnouncing {
   let journal: Journal
   var failure: ZDSError?
   var kept: Set<WorkloadUID> = []
+  var identities: [WorkloadUID: Bool] = [:]
 
   init(_ journal: Journal) { self.journal = journal }
 
@@ -126,6 +127,8 @@ final class FakeAnnouncer: WorkloadAnnouncing {
     if let failure { throw failure }
     journal.note("add \(uid)")
   }
+
+  func identity(of uid: WorkloadUID) async -> Bool? { identities[uid] }
 
   func keep(_ uid: WorkloadUID, _ info: WorkloadInfo) throws(ZDSError) { kept.insert(uid) }
 

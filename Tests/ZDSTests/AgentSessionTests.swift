@@ -14,12 +14,14 @@ private func names(_ actions: [AgentSession<FakeNamespace>.Action]) -> [String] 
       case .delete(let uid): "delete \(uid)"
       case .snapshotSent: "snapshot"
       case .duty(let duty): "\(duty)"
+      case .identity(let uid): "identity of \(uid)"
       }
     case .armDeadline(let number): "arm \(number)"
     case .finished(let ticket, .success): "\(ticket) done"
     case .finished(let ticket, .failure(let error)): "\(ticket) \(error.code)"
     case .snapshotEntryRefused(let uid, let text): "refused \(uid) \(text)"
     case .keepSockets(let outgoing): "sockets of \(outgoing.uid?.text ?? "nobody")"
+    case .identityTold(let ticket, let isHeld): "\(ticket) held: \(isHeld.map(String.init) ?? "not said")"
     case .becameLive: "live"
     case .close(let error): "close \(error.code)"
     }

@@ -46,6 +46,8 @@ final class Recorder: ZDSClientHandler {
   var stuck = false
   /// What is passed with each acknowledged add.
   var handed: [SharedDescriptor] = []
+  /// Whose certificates it has.
+  var identities: [WorkloadUID: Bool] = [:]
   /// What came with adds.
   var adopted: [SharedDescriptor] = []
   let loop: EventLoop
@@ -56,6 +58,10 @@ final class Recorder: ZDSClientHandler {
   func disconnected(_ error: ZDSError) { lines.append("disconnected \(error.code)") }
   func dialFailed(_ error: ZDSError, retryIn delay: Duration) { lines.append("dial \(error.code)") }
   func sockets(of uid: WorkloadUID) -> [SharedDescriptor] { handed }
+  func holdsIdentity(of uid: WorkloadUID) -> Bool? {
+    lines.append("identity \(uid)")
+    return identities[uid]
+  }
   func handedOver(_ uid: WorkloadUID) { lines.append("handed over \(uid)") }
   func take(_ duty: Handover.Duty) async { lines.append("\(duty)") }
   func follow(

@@ -86,7 +86,8 @@ struct StateMachinePropertyTests {
           switch action {
           case .send: outstanding += 1
           case .armDeadline(let number): deadline = number
-          case .finished(let ticket, _): #expect(finished.insert(ticket).inserted, "two outcomes")
+          case .finished(let ticket, _), .identityTold(let ticket, _):
+            #expect(finished.insert(ticket).inserted, "two outcomes")
           case .askSnapshot: try give(.snapshot([.keep(uid("s1")), .keep(uid("s2"))]))
           case .snapshotEntryRefused, .keepSockets, .becameLive, .close: break
           }
@@ -97,7 +98,7 @@ struct StateMachinePropertyTests {
       try give(.packet(ZDSHello().encoded()))
       for ticket in 0..<UInt64(40) {
         submitted.insert(ticket)
-        try give(.submit(ticket, .delete(uid("u"))))
+        try give(.submit(ticket, Bool.random(using: &random) ? .delete(uid("u")) : .identity(of: uid("u"))))
         switch Int.random(in: 0..<40, using: &random) {
         case 0: try give(.deadline(deadline))
         case 1: try give(.deadline(deadline - 1))

@@ -99,6 +99,45 @@ public nonisolated enum Istio_Workload_Zds_Duty: SwiftProtobuf.Enum, Swift.CaseI
 
 }
 
+/// Whether ztunnel holds a valid certificate for a workload.
+public nonisolated enum Istio_Workload_Zds_Identity: SwiftProtobuf.Enum, Swift.CaseIterable {
+  public typealias RawValue = Int
+  case unsaid // = 0
+  case missing // = 1
+  case held // = 2
+  case UNRECOGNIZED(Int)
+
+  public init() {
+    self = .unsaid
+  }
+
+  public init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .unsaid
+    case 1: self = .missing
+    case 2: self = .held
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  public var rawValue: Int {
+    switch self {
+    case .unsaid: return 0
+    case .missing: return 1
+    case .held: return 2
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  public static let allCases: [Istio_Workload_Zds_Identity] = [
+    .unsaid,
+    .missing,
+    .held,
+  ]
+
+}
+
 /// An extension of this project, in a field that other implementations skip: neither side sends it, nor the descriptors it
 /// announces, before the other has shown that it knows it.
 ///
@@ -120,6 +159,13 @@ public nonisolated struct Istio_Workload_Zds_Handover: Sendable {
   /// In the hello: milliseconds between the boot of the machine and the start of this ztunnel. A later one succeeds an
   /// earlier one, in whatever order they connect.
   public var started: UInt64 = 0
+
+  /// In an answer to a question about an identity: how it is. In the hello: anything but UNSAID, from a ztunnel that may be
+  /// asked.
+  public var identity: Istio_Workload_Zds_Identity = .unsaid
+
+  /// In a request without payload: the uid of the workload whose identity is asked for.
+  public var identityOf: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -351,9 +397,13 @@ nonisolated extension Istio_Workload_Zds_Duty: SwiftProtobuf._ProtoNameProviding
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNCHANGED\0\u{1}ACCEPT\0\u{1}REST\0")
 }
 
+nonisolated extension Istio_Workload_Zds_Identity: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNSAID\0\u{1}MISSING\0\u{1}HELD\0")
+}
+
 nonisolated extension Istio_Workload_Zds_Handover: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Handover"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}sockets\0\u{1}duty\0\u{1}started\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}sockets\0\u{1}duty\0\u{1}started\0\u{1}identity\0\u{3}identity_of\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -364,6 +414,8 @@ nonisolated extension Istio_Workload_Zds_Handover: SwiftProtobuf.Message, SwiftP
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.sockets) }()
       case 2: try { try decoder.decodeSingularEnumField(value: &self.duty) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.started) }()
+      case 4: try { try decoder.decodeSingularEnumField(value: &self.identity) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.identityOf) }()
       default: break
       }
     }
@@ -379,6 +431,12 @@ nonisolated extension Istio_Workload_Zds_Handover: SwiftProtobuf.Message, SwiftP
     if self.started != 0 {
       try visitor.visitSingularUInt64Field(value: self.started, fieldNumber: 3)
     }
+    if self.identity != .unsaid {
+      try visitor.visitSingularEnumField(value: self.identity, fieldNumber: 4)
+    }
+    if !self.identityOf.isEmpty {
+      try visitor.visitSingularStringField(value: self.identityOf, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -386,6 +444,8 @@ nonisolated extension Istio_Workload_Zds_Handover: SwiftProtobuf.Message, SwiftP
     if lhs.sockets != rhs.sockets {return false}
     if lhs.duty != rhs.duty {return false}
     if lhs.started != rhs.started {return false}
+    if lhs.identity != rhs.identity {return false}
+    if lhs.identityOf != rhs.identityOf {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

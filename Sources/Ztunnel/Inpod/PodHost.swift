@@ -15,6 +15,7 @@ final class PodHost: ZDSClientHandler {
   private let readiness: ReadinessState
   private let readinessChanged: (Bool) -> Void
   private let escrow: SocketEscrow
+  private let hasCertificate: ((WorkloadInfo) -> Bool)?
   private var served: [ProxyID: ServedPod] = [:]
   /// Those whose sockets the node agent keeps too, as long as it is there.
   private var handedOver: Set<WorkloadUID> = []
@@ -33,12 +34,15 @@ final class PodHost: ZDSClientHandler {
   /// Time after which sockets are let go whose pod the agent may still name.
   private static let claimLimit = Duration.seconds(60)
 
+  /// `hasCertificate` tells whether one is held for a pod's identity; nil where certificates are only made when they are
+  /// needed.
   init(
     loop: EventLoop, workers: [WorkerHandle], configuration: ZtunnelConfiguration, escrow: SocketEscrow,
     logger: Logger, metrics: ZtunnelMetrics, shared: SharedPods, readiness: ReadinessState,
-    readinessChanged: @escaping (Bool) -> Void
+    hasCertificate: ((WorkloadInfo) -> Bool)? = nil, readinessChanged: @escaping (Bool) -> Void
   ) {
     self.escrow = escrow
+    self.hasCertificate = hasCertificate
     self.loop = loop
     self.workers = workers
     self.configuration = configuration
@@ -93,6 +97,11 @@ final class PodHost: ZDSClientHandler {
   }
 
   func handedOver(_ uid: WorkloadUID) { handedOver.insert(uid) }
+
+  func holdsIdentity(of uid: WorkloadUID) -> Bool? {
+    guard let hasCertificate, let workload = manager.workloads[uid] else { return nil }
+    return hasCertificate(workload.info)
+  }
 
   func take(_ duty: Handover.Duty) async {
     isResting = duty == .rest

@@ -94,6 +94,13 @@ final class Daemon {
       loop: control, workers: workers, configuration: configuration,
       escrow: SocketEscrow(inherited.take(where: SocketEscrow.isName), logger: Logger(label: "ztunnel::inpod")),
       logger: Logger(label: "ztunnel::inpod"), metrics: metrics, shared: sharedPods, readiness: readinessState,
+      hasCertificate: configuration.nodeName.map { _ in
+        { [certificates] info in
+          let workload = shared.snapshot.localWorkload(
+            namespace: info.namespace, name: info.name, serviceAccount: info.serviceAccount)
+          return workload.flatMap { certificates.current($0.identity) } != nil
+        }
+      },
       readinessChanged: { readiness.changed(to: $0) })
     client = ZDSClient(path: socketPath, on: control, handler: pods)
     reloading = Reloading(meshFile: meshFile, levels: log.levels, logger: logger)
