@@ -2,7 +2,8 @@ import Linux
 
 /// A way into a namespace, under the lock that keeps writers of its tables apart.
 struct NamespaceVisit: Sendable {
-  let lockPath: String
+  /// Nil: the namespace's own.
+  let lockPath: String?
   let lockTimeout: Duration
 
   /// Runs `body` with the calling thread inside the namespace. Blocks. Throws ``RedirectionError``.
@@ -10,7 +11,10 @@ struct NamespaceVisit: Sendable {
     _ namespace: NetworkNamespace, _ body: () throws(RedirectionError) -> Result
   ) throws(RedirectionError) -> Result {
     // Before entering: the wait must not keep a thread inside a pod.
-    let lock = try XtablesLock(path: lockPath, timeout: lockTimeout)
+    let lock =
+      if let lockPath { try XtablesLock(path: lockPath, timeout: lockTimeout) } else {
+        try XtablesLock(of: namespace, timeout: lockTimeout)
+      }
     defer { withExtendedLifetime(lock) {} }
     return try Self.enterWithoutLock(namespace, body)
   }

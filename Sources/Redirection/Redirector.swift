@@ -13,10 +13,10 @@ public struct Redirector: Sendable {
   private let visit: NamespaceVisit
 
   /// - Parameters:
-  ///   - lockPath: File of the lock, made when missing. A private one for pods, so that there is no contention with
-  ///     programs that write the host's rules.
+  ///   - lockPath: File of the lock, made when missing. Nil: one for each namespace, so that no pod waits for another,
+  ///     nor for programs that write the host's rules.
   ///   - lockTimeout: How long a call waits for the lock.
-  public init(lockPath: String = "/run/ambient/xtables.lock", lockTimeout: Duration = .seconds(30)) {
+  public init(lockPath: String? = nil, lockTimeout: Duration = .seconds(30)) {
     visit = NamespaceVisit(lockPath: lockPath, lockTimeout: lockTimeout)
   }
 

@@ -1,10 +1,17 @@
 import CIptc
 import Glibc
 import Linux
+import Synchronization
 import Vocabulary
 
-/// libiptc's copy of one table. Used by one thread, inside ``TableSession``'s lock. Closed when the value ends.
+/// libiptc's copy of one table. Used by one thread; several threads may have one each. Closed when the value ends.
+///
+/// libiptc keeps two things outside of its handles (redirection.md §9.3 item 5): the name of the last call, which only its
+/// `iptc_strerror` reads, and nobody here calls that; and, in some versions, what it does while it makes a chain, which
+/// is one at a time therefore.
 struct TableHandle: ~Copyable {
+  private static let chainCreation = Mutex<Void>(())
+
   /// Far beyond what a namespace holds: a table past it is refused rather than read forever.
   private static let maximumRules = 200_000
 
@@ -103,7 +110,10 @@ struct TableHandle: ~Copyable {
       done = withLabel(chain) { ambient_table_delete_chain(family, handle, $0) }
     case .createChain(let chain):
       call = "iptc_create_chain"
-      done = withLabel(chain) { ambient_table_create_chain(family, handle, $0) }
+      // The error number is the thread's own, and survives the unlocking.
+      done = Self.chainCreation.withLock { _ in
+        withLabel(chain) { ambient_table_create_chain(family, handle, $0) }
+      }
     case .append(let chain, let rule):
       call = "iptc_append_entry"
       let entry = encoder.entry(rule)

@@ -1,50 +1,40 @@
 import CIptc
 import Glibc
 import Linux
-import Synchronization
 import Vocabulary
 
 /// Reading and writing single tables of the network namespace the calling thread is in, through libiptc.
 ///
-/// Hold an ``XtablesLock`` around reading and writing.
+/// Hold an ``XtablesLock`` around reading and writing. Several threads may do so for several namespaces at once: what
+/// libiptc has of global state is in ``TableHandle``.
 enum TableSession {
-  /// libiptc's state is global: one call at a time in the whole process (redirection.md §9.3 item 5).
-  private static let library = Mutex<Void>(())
-
   /// How often a table is read again after another writer changed it in between.
   private static let attempts = 5
 
   /// The table as it is. Throws ``RedirectionError``.
   static func read(_ table: TableIdentity) throws(RedirectionError) -> TableSnapshot {
-    try locked { () throws(RedirectionError) in
-      let handle = try TableHandle(table)
-      return try handle.snapshot()
-    }
+    let handle = try TableHandle(table)
+    return try handle.snapshot()
   }
 
   /// How many packets each rule of a chain has seen. Throws ``RedirectionError``.
   static func packets(_ chain: ChainName, in table: TableIdentity) throws(RedirectionError) -> [UInt64] {
-    try locked { () throws(RedirectionError) in
-      let handle = try TableHandle(table)
-      return handle.packets(chain)
-    }
+    let handle = try TableHandle(table)
+    return handle.packets(chain)
   }
 
   /// Makes the table as planned and says whether that took a write. The kernel switches from the old content to the new
   /// one at once. Throws ``RedirectionError``.
   static func write(_ plan: TablePlan) throws(RedirectionError) -> Bool {
     for _ in 0..<attempts {
-      let outcome = try locked { () throws(RedirectionError) -> Bool? in
-        let handle = try TableHandle(plan.table)
-        let edits = TableComparison(plan: plan, found: try handle.snapshot()).edits
-        guard !edits.isEmpty else { return false }
-        let encoder = EntryEncoder(
-          family: plan.table.family,
-          revisions: try KernelExtensions(family: plan.table.family).revisions(for: plan))
-        for edit in edits { try handle.perform(edit, encoder) }
-        return try handle.commit() ? true : nil
-      }
-      if let outcome { return outcome }
+      let handle = try TableHandle(plan.table)
+      let edits = TableComparison(plan: plan, found: try handle.snapshot()).edits
+      guard !edits.isEmpty else { return false }
+      let encoder = EntryEncoder(
+        family: plan.table.family,
+        revisions: try KernelExtensions(family: plan.table.family).revisions(for: plan))
+      for edit in edits { try handle.perform(edit, encoder) }
+      if try handle.commit() { return true }
     }
     throw .tableBusy(table: "\(plan.table)")
   }
@@ -57,11 +47,5 @@ enum TableSession {
     guard let text = try KernelFile.read(path) else { return [] }
     let names = Set(text.split(separator: "\n").map(String.init))
     return TableName.allCases.filter { names.contains($0.rawValue) }.map { TableIdentity(family: family, name: $0) }
-  }
-
-  private static func locked<Result: Sendable>(
-    _ body: () throws(RedirectionError) -> Result
-  ) throws(RedirectionError) -> Result {
-    try library.withLock { _ throws(RedirectionError) in try body() }
   }
 }

@@ -11,7 +11,22 @@ struct XtablesLock: ~Copyable {
   /// Blocks the calling thread for at most `timeout`. Polls, because a blocking `flock` knows no deadline. Throws
   /// ``RedirectionError``.
   init(path: String, timeout: Duration) throws(RedirectionError) {
-    let descriptor = try Self.open(path)
+    try self.init(try Self.open(path), path, timeout)
+  }
+
+  /// Takes the lock of one namespace alone, so that no pod waits for another: a `flock` of the namespace's own file, which
+  /// whoever opens the namespace has in common. Otherwise as ``init(path:timeout:)``.
+  init(of namespace: NetworkNamespace, timeout: Duration) throws(RedirectionError) {
+    let path = "\(namespace.identity)"
+    let descriptor: Descriptor
+    do {
+      // Opened anew: a lock is one for all who share an open file.
+      descriptor = try Descriptor.open("/proc/self/fd/\(namespace.descriptor.raw)", O_RDONLY | O_NONBLOCK)
+    } catch { throw .lockUnusable(path: path, error) }
+    try self.init(descriptor, path, timeout)
+  }
+
+  private init(_ descriptor: consuming Descriptor, _ path: String, _ timeout: Duration) throws(RedirectionError) {
     let raw = descriptor.raw
     let deadline = ContinuousClock.now + timeout
     var pause: useconds_t = 500

@@ -393,6 +393,45 @@ struct NamespaceLimitsTests {
     withExtendedLifetime(held) {}
   }
 
+  @Test("of one namespace wait for nobody in another, and for whoever is in the same one")
+  func ownLocks() throws {
+    let (busy, other) = (try TestNamespace(), try TestNamespace())
+    let held = try XtablesLock(of: busy.namespace, timeout: .seconds(1))
+    let redirector = Redirector(lockTimeout: .milliseconds(200))
+    _ = try redirector.apply(RedirectionSettings(), in: other.namespace)
+    // The same namespace, found another way.
+    let again = try NetworkNamespace(path: "/run/netns/\(busy.name)")
+    #expect(throws: RedirectionError.lockTimedOut(path: "\(busy.namespace.identity)")) {
+      try redirector.check(RedirectionSettings(), in: again)
+    }
+    withExtendedLifetime(held) {}
+  }
+
+  @Test("on many namespaces at once are each what they should be")
+  func atOnce() async throws {
+    let pods = try (0..<8).map { _ in try TestNamespace() }
+    let threads = BlockingThreads(limit: 8)
+    let redirector = Redirector(lockTimeout: .seconds(30))
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for pod in pods {
+        let namespace = pod.namespace
+        group.addTask {
+          try await threads.run {
+            for _ in 0..<5 {
+              _ = try redirector.apply(RedirectionSettings(dnsCapture: true), in: namespace)
+              guard try redirector.check(RedirectionSettings(dnsCapture: true), in: namespace).isEmpty else {
+                throw RedirectionError.tableBusy(table: "not what was written")
+              }
+              _ = try redirector.remove(from: namespace)
+            }
+          }
+        }
+      }
+      try await group.waitForAll()
+    }
+    for pod in pods { #expect(try pod.saved() == "") }
+  }
+
   @Test("make the lock's directory, and say so when they cannot")
   func lockDirectory() throws {
     let pod = try TestNamespace()

@@ -3,7 +3,8 @@
 // The kernel's own headers stay out of this file: <linux/if.h> and <net/if.h> declare the same structures, and the
 // Linux module imports the latter. Entries cross this border as bytes; their layout is asserted in shims.c.
 //
-// libiptc keeps library-global state: callers serialise every call of a family (redirection.md §9.3 item 5).
+// libiptc keeps library-global state (redirection.md §9.3 item 5): callers make one chain at a time. All else is a handle's
+// own, but for the name of the last call, which is never asked for here.
 #ifndef AMBIENT_CIPTC_H
 #define AMBIENT_CIPTC_H
 
