@@ -158,8 +158,8 @@ let package = Package(
     tests(
       of: "NodeAgent",
       [
-        "CLinux", "CNI", "HTTPServer", "JSON", "Kubernetes", "KubernetesTestSupport", "Linux", "Metrics", "Redirection",
-        "Telemetry", "Vocabulary", "ZDS", log,
+        "CLinux", "CNI", "HTTP2", "HTTPServer", "JSON", "Kubernetes", "KubernetesTestSupport", "Linux", "Metrics",
+        "Redirection", "Telemetry", "Vocabulary", "ZDS", log,
       ]),
     tests(
       of: "Ztunnel",

@@ -35,6 +35,8 @@ struct Run: ParsableCommand {
         NODE_NAME                   with Kubernetes, the name of this node; its pods are enrolled
         AMBIENT_ENABLEMENT_SELECTOR, EXCLUDE_NAMESPACES
                                     which pods belong to the mesh (default: by the label istio.io/dataplane-mode)
+        AMBIENT_TRUST_WATCH         while the API server is away, let a pod start uncaptured when the labels known last do not
+                                    ask for the mesh (default false: it waits)
         MONITORING_PORT             metrics; 0 for none (default 15014)
         AMBIENT_HEALTH_PORT         /readyz and /healthz; 0 for none (default 8000)
         LOG_LEVEL                   such as info, or info,enrolment=debug (default info)

@@ -58,13 +58,16 @@ final class CNIEndpointTests {
     endpoint = nil
   }
 
-  private func serve(users: Set<UInt32> = [0], _ admission: ScriptedAdmission) async throws {
+  private func serve(
+    users: Set<UInt32> = [0], metrics: AgentMetrics? = nil, _ admission: ScriptedAdmission
+  ) async throws {
     let path = try node.settings().socketPath
     let made: Result<Void, any Error> = await withCheckedContinuation { continuation in
       loop.spawn { [self] in
         do {
           endpoint = try CNIEndpoint(
-            path: path, admission: admission, users: users, logger: Logger(label: "endpoint"), on: loop)
+            path: path, admission: admission, users: users, logger: Logger(label: "endpoint"), metrics: metrics,
+            on: loop)
           continuation.resume(returning: .success(()))
         } catch { continuation.resume(returning: .failure(error)) }
       }
@@ -149,6 +152,26 @@ final class CNIEndpointTests {
       loop.spawn { continuation.resume(returning: admission.mostAtOnce) }
     }
     #expect(most > 10)
+  }
+
+  @Test("answers are counted by status, and how long pods took to be captured")
+  func counted() async throws {
+    let metrics = AgentMetrics(version: "1")
+    try await serve(
+      metrics: metrics,
+      ScriptedAdmission { sandbox throws(PodAdmissionError) in
+        if sandbox.name == "bad" { throw .starting }
+        return sandbox.name == "in" ? .captured : .notInMesh(reason: "no label")
+      })
+    for name in ["in", "out", "bad"] {
+      _ = try post("/admit", #"{"PodName":"\#(name)","PodNamespace":"shop"}"#)
+    }
+    _ = try post("/nowhere", "{}")
+    let text = String(decoding: metrics.registry.text(.openMetrics), as: UTF8.self)
+    #expect(text.contains("istio_cni_plugin_requests_total{response_code=\"200\"} 2\n"))
+    #expect(text.contains("istio_cni_plugin_requests_total{response_code=\"500\"} 1\n"))
+    #expect(text.contains("istio_cni_plugin_requests_total{response_code=\"404\"} 1\n"))
+    #expect(text.contains("node_agent_pod_capture_seconds_count 1\n"))
   }
 
   @Test("CHECK asks for the proof, DEL tells of the end")

@@ -12,6 +12,7 @@ import Testing
 final class CNIInstallationTests {
   private let node: NodeDirectories
   private let loop: EventLoop
+  private let metrics = AgentMetrics(version: "1")
   // Used on the loop only.
   nonisolated(unsafe) private var installation: CNIInstallation?
 
@@ -32,7 +33,8 @@ final class CNIInstallationTests {
     let settings = try node.settings(more)
     await onLoop { [self] in
       let made = CNIInstallation(
-        settings, threads: BlockingThreads(limit: 2), logger: Logger(label: "installation"), on: loop)
+        settings, threads: BlockingThreads(limit: 2), logger: Logger(label: "installation"),
+        metrics: metrics, on: loop)
       installation = made
       made.start()
     }
@@ -71,9 +73,15 @@ final class CNIInstallationTests {
     try await soon { self.node.read("bin/ambient-cni") != nil }
     let early = await isReady
     #expect(!early)
+    func metricsSay(_ line: String) -> Bool {
+      String(decoding: metrics.registry.text(.openMetrics), as: UTF8.self).contains(line + "\n")
+    }
+    #expect(metricsSay("istio_cni_install_ready 0"))
     try node.write("net.d/10-a.conflist", NodeDirectories.list)
     try await soon { self.holdsEntry("10-a.conflist") }
     #expect(try await soonReady())
+    #expect(metricsSay("istio_cni_install_ready 1"))
+    #expect(metricsSay("istio_cni_installs_total{result=\"SUCCESS\"} 1"))
   }
 
   @Test("what others undo is done again, and the agent stays ready meanwhile")

@@ -147,6 +147,21 @@ struct KubernetesSourceTests {
     }
   }
 
+  @Test("the last agent takes back what only it says")
+  func withdraw() async throws {
+    try await ClusterScene.play { play in
+      try play.scene.namespaces.make("web")
+      play.cluster.pods["web"] = .init(uid: "u1")
+      await play.startAndRead()
+      #expect(await play.admit("web", uid: "u1") == .success(.captured))
+      func annotations() -> [String: String]? { play.cluster.pods["web"]?.annotations }
+      #expect(await play.scene.loop.waitUntil { annotations()?.count == 2 })
+      // The watch may not have shown them yet.
+      await play.source.withdraw(within: .seconds(5))
+      #expect(annotations() == ["ambient.istio.io/redirection": "enabled"])
+    }
+  }
+
   @Test("a pod that waits for its namespace for long has an event that says so, once")
   func waitingEvent() async throws {
     try await ClusterScene.play { play in

@@ -60,7 +60,7 @@ struct ObservabilityTests {
   func names(line: String) {
     let metrics = AgentMetrics(version: "1")
     metrics.installs("SUCCESS").add()
-    metrics.installReady.set(1)
+    metrics.installReady().set(1)
     metrics.pluginRequests("200").add()
     metrics.repairedPods("label", "success").add()
     metrics.reconcileEvents("add").add()

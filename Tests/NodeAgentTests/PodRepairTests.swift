@@ -1,5 +1,9 @@
+import HTTP2
 import JSON
 import Kubernetes
+import KubernetesTestSupport
+import Linux
+import Logging
 import Testing
 
 @testable import NodeAgent
@@ -61,6 +65,36 @@ struct PodRepairTests {
   @Test("it can be switched off")
   func off() throws {
     #expect(try RepairSettings(["REPAIR_ENABLED": "false"]) == nil)
+  }
+
+  @Test(
+    "what was done is counted, and told in the pod's events",
+    arguments: [(RepairSettings.Action.label, 200, "success"), (.delete, 200, "success"), (.delete, 404, "skip")])
+  func counted(action: RepairSettings.Action, status: Int, result: String) async throws {
+    let metrics = AgentMetrics(version: "1")
+    let seen = try await onLoop { loop -> [String] in
+      do {
+        let server = try FakeAPIServer(on: loop)
+        server.answer = { .json($0.method == "POST" ? 201 : status, "{}") }
+        let client = APIClient(server.access(), loop: loop, buffers: WorkBuffers())
+        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let events = PodEventRecorder(client, nodeName: "n1", logger: logger)
+        let repair = PodRepair(
+          RepairSettings(action: action, nodeName: "n1"), client: client, events: events, metrics: metrics,
+          logger: logger)
+        repair.consider(Self.pod(Self.failed))
+        let wanted = result == "success" ? 2 : 1
+        _ = await loop.waitUntil { server.requests.count >= wanted && metrics.repairedPods.readings.count == 1 }
+        server.stop()
+        return server.requests.map { "\($0.method) \($0.path)" }
+      } catch { return ["\(error)"] }
+    }
+    let path = "/api/v1/namespaces/shop/pods/a"
+    #expect(seen.first == (action == .delete ? "DELETE \(path)" : "PATCH \(path)/status"))
+    #expect(seen.dropFirst().first == (result == "success" ? "POST /api/v1/namespaces/shop/events" : nil))
+    let text = String(decoding: metrics.registry.text(.openMetrics), as: UTF8.self)
+    let line = "istio_cni_repair_pods_repaired_total{type=\"\(action.rawValue)\",result=\"\(result)\"} 1\n"
+    #expect(text.contains(line))
   }
 
   @Test("only that very pod is deleted or labelled")

@@ -80,7 +80,7 @@ public final class CNIInstallation {
   public var isReady: Bool { state.isReady(at: .now) }
 
   /// Readiness ends with time, too: it is noted whenever somebody asks.
-  func noteReadiness() { metrics?.installReady.set(isReady ? 1 : 0) }
+  func noteReadiness() { metrics?.installReady().set(isReady ? 1 : 0) }
 
   public func start() { look() }
 

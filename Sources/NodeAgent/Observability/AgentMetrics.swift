@@ -16,7 +16,8 @@ public final class AgentMetrics: Sendable {
   let fences: MetricFamily<Counter>
   /// By name in enrollment.md §9.1.
   let installs: MetricFamily<Counter>
-  let installReady: Gauge
+  /// Without a value where there is no plugin.
+  let installReady: MetricFamily<Gauge>
   /// By name in enrollment.md §8.4.
   let pluginRequests: MetricFamily<Counter>
   /// From the plugin's question to the answer that the pod is captured, its listeners proven.
@@ -42,7 +43,8 @@ public final class AgentMetrics: Sendable {
       "node_agent_fences", "Times that a workload was cut off because its capture was not proven", labels: ["reason"])
     installs = registry.counters(
       "istio_cni_installs", "Times that the CNI plugin was installed or repaired, or could not be", labels: ["result"])
-    installReady = registry.gauge("istio_cni_install_ready", "1 while new pods pass through the CNI plugin")
+    installReady = registry.gauges(
+      "istio_cni_install_ready", "1 while new pods pass through the CNI plugin", labels: [])
     pluginRequests = registry.counters(
       "istio_cni_plugin_requests", "Answers to the CNI plugin by HTTP status", labels: ["response_code"])
     podCapture = registry.histograms(
