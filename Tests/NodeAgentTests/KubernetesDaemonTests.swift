@@ -3,8 +3,30 @@ import KubernetesTestSupport
 import Linux
 import TestSupport
 import Testing
+import ZDS
 
 @testable import NodeAgent
+
+/// Ztunnel's side, which remembers what it was given.
+private final class NamedAdds: ZDSClientHandler {
+  var lines: [String] = []
+  func connected() {}
+  func disconnected(_ error: ZDSError) {}
+  func dialFailed(_ error: ZDSError, retryIn delay: Duration) {}
+  func sockets(of uid: WorkloadUID) -> [SharedDescriptor] { [] }
+  func handedOver(_ uid: WorkloadUID) {}
+  func take(_ duty: Handover.Duty) async {}
+  func follow(
+    _ instruction: WorkloadInstruction<NetworkNamespace>, with sockets: [SharedDescriptor]
+  ) async -> InstructionAnswer {
+    switch instruction {
+    case .add(let uid, let info, let namespace): lines.append("add \(uid) \(info) \(namespace.identity)")
+    case .snapshotSent: lines.append("snapshot")
+    case .addWithoutNamespace, .keep, .delete: lines.append("\(instruction)")
+    }
+    return .acknowledge
+  }
+}
 
 /// The whole daemon with an API server that this process plays, and the host's rules in a namespace of its own.
 @Suite(
@@ -74,6 +96,42 @@ struct KubernetesDaemonTests {
       #expect(outcome.during > 0)
       #expect(outcome.after == 0)
       #expect(!outcome.plugin)
+    }
+  }
+
+  @Test("a ztunnel that starts while the API server is away gets the pods that an earlier agent had in the mesh")
+  func remembered() async throws {
+    try await TestNetwork.with { network in
+      let (host, pod) = (try network.namespace("host"), try network.namespace("pod"))
+      let node = try NodeDirectories()
+      let identity = pod.namespace.identity
+      let known = RememberedPod(
+        uid: "u1", info: .init(name: "web", namespace: "shop", serviceAccount: "sa"), addresses: [],
+        annotations: .init(),
+        sandbox: .init(path: pod.path, containerID: "c1", addresses: [], namespace: identity))
+      var memory = PodMemory(RememberedFiles(directory: "\(node.root)/state/pods"))
+      memory.remember(known)
+      let lines = try await onLoop { loop -> Result<[String], any Error> in
+        do {
+          let cluster = try FakeCluster(on: loop)
+          cluster.isAway = true
+          let process = try Self.run(cluster, node, host: host, mode: "off")
+          defer { process.kill() }
+          let ztunnel = NamedAdds()
+          let client = ZDSClient(path: try UnixSocketPath("\(node.root)/z.sock"), on: loop, handler: ztunnel)
+          loop.spawn { await client.run() }
+          for _ in 0..<6 where !ztunnel.lines.contains("snapshot") {
+            _ = await loop.waitUntil { ztunnel.lines.contains("snapshot") }
+          }
+          client.stop()
+          cluster.server.stop()
+          return .success(ztunnel.lines)
+        } catch { return .failure(error) }
+      }.get()
+      // It is told once more when it has everything: nobody had taken the pod before.
+      #expect(lines.prefix(2) == ["add u1 shop/web \(identity)", "snapshot"])
+      let agent = try #require(BuiltProduct.path("node-agent"))
+      #expect(try Command.run([agent, "rules", "--netns", pod.path, "--check"]).status == 0)
     }
   }
 
