@@ -76,6 +76,7 @@ public final class Enroller {
       loop.spawn { [self] in
         await enrolment.run()
         enrolments[enrolment.uid] = nil
+        opener.forgetPod(enrolment.uid.text)
         onChange?(enrolment.uid, nil)
         proofs.publish(nil, of: enrolment.uid)
         progressed()

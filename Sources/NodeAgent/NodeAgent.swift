@@ -146,6 +146,8 @@ public final class NodeAgent {
         metadata: ["ztunnel": "serves it on port 15053, unless ISTIO_META_DNS_CAPTURE says no"])
     }
     signals = try SignalSource(Self.signals, on: loop) { [weak self] number in self?.signalled(by: number) }
+    // What comes next may wait for threads that wait for others.
+    showLife()
     let source = makeSource()
     self.source = source
     do { try status.start() } catch { logger.error("`node-agent status` will not work: \(error)") }
@@ -154,7 +156,6 @@ public final class NodeAgent {
     if let admission = source as? any PodAdmission { try cni?.listen(for: admission, on: loop) }
     source.start()
     verifyPeriodically()
-    showLife()
 
     if !signalled { await withCheckedContinuation { end = $0 } }
     ServiceNotifier.stopping()

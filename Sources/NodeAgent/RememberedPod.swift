@@ -112,6 +112,8 @@ struct PodMemory {
   private let files: RememberedFiles
   private let boot: String
   private var stored: [String: [UInt8]] = [:]
+  /// Spares the writing down of what has not changed, which is nearly all at nearly every change.
+  private var last: [String: RememberedPod] = [:]
 
   /// `boot` tells this boot of the machine from others.
   init(_ files: RememberedFiles, boot: String = Self.currentBoot) {
@@ -130,12 +132,20 @@ struct PodMemory {
     return pods
   }
 
-  mutating func remember(_ pod: RememberedPod) { store(pod.bytes(boot: boot), of: pod.uid) }
+  mutating func remember(_ pod: RememberedPod) {
+    guard last[pod.uid] != pod else { return }
+    last[pod.uid] = pod
+    store(pod.bytes(boot: boot), of: pod.uid)
+  }
 
   /// It is to leave the mesh, or on its way out: only that there may be something inside is left to know.
-  mutating func rememberTouched(_ uid: String) { store([], of: uid) }
+  mutating func rememberTouched(_ uid: String) {
+    last[uid] = nil
+    store([], of: uid)
+  }
 
   mutating func forget(_ uid: String) {
+    last[uid] = nil
     guard stored.removeValue(forKey: uid) != nil else { return }
     files.remove(uid)
   }
