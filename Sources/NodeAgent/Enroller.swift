@@ -15,8 +15,8 @@ public final class Enroller {
     public var longestRetry: Duration = .seconds(30)
     /// Between two looks for a namespace that is not there.
     public var namespacePoll: Duration = .seconds(1)
-    /// Between two questions for a certificate that is not there.
-    public var identityPoll: Duration = .seconds(2)
+    /// Between two questions for a certificate that is not there; at first sooner.
+    public var identityPoll: Duration = .seconds(5)
 
     public init() {}
   }

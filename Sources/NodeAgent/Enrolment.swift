@@ -46,6 +46,8 @@ final class Enrolment {
   /// A workload kept outside had its rules looked for, and removed.
   private var isCleared = false
   private var retry: RetryDelay
+  /// For a certificate that is not there: most come within moments of the pod.
+  private var identityRetry: RetryDelay
   private var record: EnrolmentProof.Record
 
   private unowned let enroller: Enroller
@@ -64,6 +66,8 @@ final class Enrolment {
     subject = desired.info
     self.enroller = enroller
     retry = RetryDelay(first: enroller.timing.firstRetry, longest: enroller.timing.longestRetry)
+    identityRetry = RetryDelay(
+      first: min(.milliseconds(200), enroller.timing.identityPoll), longest: enroller.timing.identityPoll)
     var logger = enroller.logger
     logger[metadataKey: "workload"] = "\(desired.info)"
     logger[metadataKey: "uid"] = "\(uid)"
@@ -134,7 +138,11 @@ final class Enrolment {
       retry.reset()
       enroller.progressed()
       // Nothing tells when the certificate comes.
-      return record.hasIdentity == false ? enroller.timing.identityPoll : nil
+      guard record.hasIdentity == false else {
+        identityRetry.reset()
+        return nil
+      }
+      return identityRetry.delay()
     } catch {
       enroller.metrics?.enrolmentErrors(error.code).add()
       note(failure: error)
@@ -384,8 +392,10 @@ final class Enrolment {
     let isNew = record.take(finding, at: .now)
     publish()
     if isNew {
-      // Rules that ztunnel has not been told of yet are on their way, not in trouble.
-      let isTrouble = record.code == .exposed || record.code == .pending && actual?.announced != nil
+      // Rules that ztunnel has not been told of yet, and a certificate that was asked for just now, are on their way, not
+      // in trouble.
+      let lostListeners = actual?.announced != nil && !record.missingListeners.isEmpty
+      let isTrouble = record.code == .exposed || record.code == .pending && lostListeners
       logger.log(
         level: isTrouble ? .warning : .debug, "proof: \(record.code.rawValue)",
         metadata: record.missingListeners.isEmpty

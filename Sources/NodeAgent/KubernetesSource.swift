@@ -163,7 +163,9 @@ final class KubernetesSource: WorkloadSource {
     publish(pod)
     switch state {
     // Which namespace it is, is known now.
-    case .announced: enroller.wanted(uid).map(remember)
+    case .announced:
+      enroller.wanted(uid).map(remember)
+      if lacksCertificate(uid) { tellIfLasting(uid) }
     case .failed(let error, _): events.warn(pod, reason: "AmbientEnrolmentFailed", "\(error)")
     case .waitingForNamespace, .waitingForZtunnel: tellIfLasting(uid)
     default: break
@@ -179,11 +181,18 @@ final class KubernetesSource: WorkloadSource {
       case .waitingForNamespace, .waitingForZtunnel:
         let reason = enroller.trouble(of: uid).map { "\($0)" } ?? "no reason known"
         events.warn(pod, reason: "AmbientWaiting", "not served by the mesh yet: \(reason)")
-        // As long as it waits, it is said now and then.
-        tellIfLasting(uid)
-      default: break
+      case .announced where lacksCertificate(uid):
+        events.warn(
+          pod, reason: "AmbientNoCertificate", "ztunnel has no certificate for it: its connections are refused")
+      default: return
       }
+      // As long as it waits, it is said now and then.
+      tellIfLasting(uid)
     }
+  }
+
+  private func lacksCertificate(_ uid: String) -> Bool {
+    WorkloadUID(uid).flatMap { enroller.proofs[$0]?.hasIdentity } == false
   }
 
   private func remember(_ workload: DesiredWorkload) {

@@ -147,6 +147,22 @@ struct KubernetesSourceTests {
     }
   }
 
+  @Test("a pod whose certificate does not come starts all the same, and says what it lacks")
+  func noCertificate() async throws {
+    try await ClusterScene.play { play in
+      try play.scene.namespaces.make("web")
+      play.scene.announcer.identities[uid("u1")] = false
+      play.cluster.pods["web"] = .init(uid: "u1")
+      await play.startAndRead()
+      #expect(await play.admit("web", uid: "u1") == .success(.captured))
+      func proof() -> String? { play.cluster.pods["web"]?.annotations["node-agent.ambient/proof"] }
+      #expect(await play.scene.loop.waitUntil { proof() == "PENDING" })
+      #expect(await play.scene.loop.waitUntil { play.cluster.events == ["AmbientNoCertificate"] })
+      play.scene.announcer.identities[uid("u1")] = true
+      #expect(await play.scene.loop.waitUntil { proof() == "PROVEN" })
+    }
+  }
+
   @Test("the last agent takes back what only it says")
   func withdraw() async throws {
     try await ClusterScene.play { play in
