@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <pthread.h>
+#include <stdint.h>
+#include <sys/mman.h>
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
 #include <string.h>
@@ -97,6 +100,29 @@ int ambient_original_destination_v6(int socket, struct sockaddr_in6 *address) {
 int ambient_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 
 int ambient_fcntl_int(int fd, int command, int argument) { return fcntl(fd, command, argument); }
+
+// Only segments that were never writable: their pages are the file's, whatever happens. In the others are relocations.
+static int release_object(struct dl_phdr_info *object, size_t size, void *page) {
+  (void)size;
+  // The kernel's own page, which is no file's.
+  if (strncmp(object->dlpi_name, "linux-vdso", 10) == 0) return 0;
+  uintptr_t mask = ~(*(uintptr_t *)page - 1);
+  for (int i = 0; i < object->dlpi_phnum; i++) {
+    const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+    if (segment->p_type != PT_LOAD || segment->p_flags & PF_W) continue;
+    uintptr_t start = object->dlpi_addr + segment->p_vaddr;
+    uintptr_t end = start + segment->p_memsz;
+    start = (start + ~mask) & mask;
+    end &= mask;
+    if (end > start) madvise((void *)start, end - start, MADV_DONTNEED);
+  }
+  return 0;
+}
+
+void ambient_release_unchanged_pages(void) {
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  dl_iterate_phdr(release_object, &page);
+}
 
 void ambient_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 

@@ -26,8 +26,8 @@ public struct PlainRoute: Equatable, Sendable {
 public struct TunnelRoute: Equatable, Sendable {
   /// Where to connect.
   public let nextHop: SocketAddress
-  /// Text of `:authority`.
-  public let authority: String
+  /// What `:authority` says.
+  public let authority: TunnelAuthority
   /// Any one of these must be proved by the server: the next hop's own identity, then the service's subject names.
   public let expectedIdentities: [SPIFFEIdentity]
   /// The workload at the next hop: the destination, a waypoint or a gateway.
@@ -42,7 +42,7 @@ public struct DoubleTunnelRoute: Equatable, Sendable {
   /// To the gateway.
   public let outer: TunnelRoute
   /// The same authority goes into the inner request.
-  public var innerAuthority: String { outer.authority }
+  public var innerAuthority: TunnelAuthority { outer.authority }
   /// Subject names of the service only; never empty.
   public let innerExpectedIdentities: [SPIFFEIdentity]
   /// Value of `x-forwarded-network` on the inner request.
@@ -75,8 +75,8 @@ struct Hop: Equatable, Sendable {
     case plain
     /// HBONE straight to the workload; the authority is the chosen IP and the hop's port.
     case direct
-    case waypoint(authority: String)
-    case gateway(authority: String, inner: Inner)
+    case waypoint(authority: TunnelAuthority)
+    case gateway(authority: TunnelAuthority, inner: Inner)
   }
 
   struct Inner: Equatable, Sendable {
@@ -100,7 +100,7 @@ struct Hop: Equatable, Sendable {
     case .direct:
       .tunnel(
         tunnel(
-          to: SocketAddress(ip, MeshSettings.hbonePort), authority: SocketAddress(ip, port).description,
+          to: SocketAddress(ip, MeshSettings.hbonePort), authority: .address(SocketAddress(ip, port)),
           isViaWaypoint: false))
     case .waypoint(let authority):
       .tunnel(tunnel(to: SocketAddress(ip, port), authority: authority, isViaWaypoint: true))
@@ -113,7 +113,7 @@ struct Hop: Equatable, Sendable {
     }
   }
 
-  private func tunnel(to nextHop: SocketAddress, authority: String, isViaWaypoint: Bool) -> TunnelRoute {
+  private func tunnel(to nextHop: SocketAddress, authority: TunnelAuthority, isViaWaypoint: Bool) -> TunnelRoute {
     TunnelRoute(
       nextHop: nextHop, authority: authority, expectedIdentities: expectedIdentities, workload: workload,
       service: service, isViaWaypoint: isViaWaypoint)

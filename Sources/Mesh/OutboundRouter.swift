@@ -165,7 +165,7 @@ struct OutboundRouter<Trace: RouteTrace, Random: RandomNumberGenerator> {
       return throughNetworkGateway(to: waypoint, service: service, isViaWaypoint: true)
     }
     let hop = Hop(
-      carriage: .waypoint(authority: destination.description), port: waypoint.port,
+      carriage: .waypoint(authority: .address(destination)), port: waypoint.port,
       expectedIdentities: expectedIdentities(of: waypoint), workload: waypoint.workload, service: service)
     return finish(hop, families: waypoint.service?.ipFamilies, original: preferredAddress(for: reference))
   }
@@ -187,7 +187,7 @@ struct OutboundRouter<Trace: RouteTrace, Random: RandomNumberGenerator> {
       expectedIdentities: innerIdentities, forwardedNetwork: snapshot.settings.network, workload: upstream.workload,
       service: service, isViaWaypoint: isViaWaypoint)
     let hop = Hop(
-      carriage: .gateway(authority: "\(service.hostname):\(destination.port)", inner: inner), port: gateway.port,
+      carriage: .gateway(authority: .hostname(service.hostname, port: destination.port), inner: inner), port: gateway.port,
       expectedIdentities: expectedIdentities(of: gateway), workload: gateway.workload, service: service)
     return finish(hop, families: gateway.service?.ipFamilies, original: preferredAddress(for: reference))
   }

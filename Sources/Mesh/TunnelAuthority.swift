@@ -4,7 +4,7 @@ import Vocabulary
 public enum TunnelAuthority: Hashable, Sendable, CustomStringConvertible {
   /// Not canonicalised: an IPv4-mapped IPv6 address stays what it is.
   case address(SocketAddress)
-  /// The host name in lower case.
+  /// The host name; in lower case where a peer sent it.
   case hostname(String, port: UInt16)
 
   /// Longest authority looked at, in bytes: a host name of 253, a port, and some userinfo.
@@ -16,23 +16,31 @@ public enum TunnelAuthority: Hashable, Sendable, CustomStringConvertible {
     guard !bytes.isEmpty, bytes.count <= Self.maximumLength, bytes.allSatisfy({ (0x21...0x7e).contains($0) }) else {
       return nil
     }
-    var text = Substring(String(decoding: bytes, as: UTF8.self))
-    if let at = text.lastIndex(of: "@") { text = text[text.index(after: at)...] }
-    guard let colon = text.lastIndex(of: ":") else { return nil }
+    var text = Array(bytes)[...]
+    if let at = text.lastIndex(of: UInt8(ascii: "@")) { text = text[(at + 1)...] }
+    guard let colon = text.lastIndex(of: UInt8(ascii: ":")) else { return nil }
     let host = text[..<colon]
-    let digits = text[text.index(after: colon)...].utf8
-    guard (1...5).contains(digits.count), digits.allSatisfy({ (0x30...0x39).contains($0) }),
-      let port = UInt16(Substring(digits)), port != 0
-    else { return nil }
-    if host.first == "[" {
-      guard host.last == "]", let ip = IPAddress(host.dropFirst().dropLast()), ip.family == .v6 else { return nil }
-      self = .address(SocketAddress(ip, port))
-    } else if let ip = IPAddress(host), ip.family == .v4 {
+    guard let port = Self.port(text[(colon + 1)...]) else { return nil }
+    if host.first == UInt8(ascii: "[") {
+      guard host.last == UInt8(ascii: "]"),
+        let ip = IPAddress(String(decoding: host.dropFirst().dropLast(), as: UTF8.self)), ip.family == .v6
+      else { return nil }
       self = .address(SocketAddress(ip, port))
     } else {
-      guard (1...253).contains(host.utf8.count), host.utf8.allSatisfy(Self.isAllowedInHostname) else { return nil }
-      self = .hostname(host.lowercased(), port: port)
+      let name = String(decoding: host, as: UTF8.self)
+      if let ip = IPAddress(name), ip.family == .v4 {
+        self = .address(SocketAddress(ip, port))
+      } else {
+        guard (1...253).contains(host.count), host.allSatisfy(Self.isAllowedInHostname) else { return nil }
+        self = .hostname(name.lowercased(), port: port)
+      }
     }
+  }
+
+  private static func port(_ digits: ArraySlice<UInt8>) -> UInt16? {
+    guard (1...5).contains(digits.count), digits.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+    let value = digits.reduce(UInt32(0)) { $0 * 10 + UInt32($1 - 0x30) }
+    return value == 0 ? nil : UInt16(exactly: value)
   }
 
   private static func isAllowedInHostname(_ byte: UInt8) -> Bool {

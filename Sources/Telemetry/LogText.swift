@@ -66,6 +66,11 @@ extension [UInt8] {
     var text = text
     text.withUTF8 { bytes in
       let kept = Self.cut(bytes, to: Self.longestLogString)
+      // Nearly every value is plain, and then it goes in whole.
+      if kept == bytes.count, bytes.allSatisfy(Self.isPlain) {
+        append(contentsOf: bytes)
+        return
+      }
       var previous: UInt8 = 0
       for byte in bytes[..<kept] {
         switch byte {
@@ -86,6 +91,11 @@ extension [UInt8] {
       }
       if kept < bytes.count { append(text: "…") }
     }
+  }
+
+  /// Nothing that any format escapes.
+  private static func isPlain(_ byte: UInt8) -> Bool {
+    byte >= 0x20 && byte < 0x7f && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\")
   }
 
   private mutating func append(codePoint: UInt8, in format: LogFormat) {

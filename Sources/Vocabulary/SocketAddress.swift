@@ -32,8 +32,13 @@ public struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
   /// IPv6 in brackets, as in an HTTP authority.
   public var description: String {
-    switch ip.family {
-    case .v4: "\(ip):\(port)"
+    switch ip {
+    case .v4(let value):
+      String(unsafeUninitializedCapacity: 21) { text in
+        let colon = IPAddress.write(dottedQuad: value, into: text)
+        text[colon] = UInt8(ascii: ":")
+        return IPAddress.write(decimal: port, into: text, at: colon + 1)
+      }
     case .v6: "[\(ip)]:\(port)"
     }
   }

@@ -68,14 +68,14 @@ import Vocabulary
   @Test("a mapped destination is the IPv4 address it maps")
   func mapped() throws {
     let route = try Self.tunnel(Self.route("[::ffff:10.0.0.2]:80", [Self.pod("cart", "10.0.0.2")]))
-    #expect(route.authority == "10.0.0.2:80")
+    #expect(route.authority.description == "10.0.0.2:80")
   }
 
   @Test("a pod addressed by IP gets a tunnel to 15008 with its own address and port as authority")
   func direct() throws {
     let route = try Self.tunnel(Self.route("10.0.0.2:8080", [Self.pod("cart", "10.0.0.2")]))
     #expect(route.nextHop == socket("10.0.0.2:15008"))
-    #expect(route.authority == "10.0.0.2:8080")
+    #expect(route.authority.description == "10.0.0.2:8080")
     #expect(route.expectedIdentities == [identity("cluster.local/ns/shop/sa/cart")])
     #expect(route.service == nil && !route.isViaWaypoint)
   }
@@ -111,7 +111,7 @@ import Vocabulary
     }
     let route = try Self.tunnel(Self.route("10.9.0.1:80", [cart], [service]))
     #expect(route.nextHop == socket("10.0.0.2:15008"))
-    #expect(route.authority == "10.0.0.2:8080")
+    #expect(route.authority.description == "10.0.0.2:8080")
     #expect(route.expectedIdentities == [identity("cluster.local/ns/shop/sa/cart"), identity("td/ns/a/sa/b")])
     #expect(route.service?.hostname == "cart.local")
   }
@@ -235,7 +235,7 @@ import Vocabulary
     let service = Service.Record.named("shop/cart.local", "n/10.9.0.1") { $0.waypoint = reference }
     let route = try Self.tunnel(Self.route("10.9.0.1:80", [cart, Self.waypoint], [service, Self.waypointService]))
     #expect(route.nextHop == socket("10.0.0.50:15008"))
-    #expect(route.authority == "10.9.0.1:80")
+    #expect(route.authority.description == "10.9.0.1:80")
     #expect(route.isViaWaypoint && route.workload.name == "waypoint")
     #expect(route.service?.hostname == "cart.local")
     #expect(route.expectedIdentities == [identity("cluster.local/ns/shop/sa/waypoint")])
@@ -315,7 +315,7 @@ import Vocabulary
     let cart = Self.pod("cart", "10.0.0.2") { $0.waypoint = .host("shop/waypoint.local") }.serving("shop/cart.local")
     let services = [Service.Record.named("shop/cart.local", "n/10.9.0.1"), Self.waypointService]
     let byAddress = try Self.tunnel(Self.route("10.0.0.2:8080", [cart, Self.waypoint], services))
-    #expect(byAddress.isViaWaypoint && byAddress.authority == "10.0.0.2:8080")
+    #expect(byAddress.isViaWaypoint && byAddress.authority.description == "10.0.0.2:8080")
     #expect(byAddress.nextHop == socket("10.0.0.50:15008"))
     #expect(try !Self.tunnel(Self.route("10.9.0.1:80", [cart, Self.waypoint], services)).isViaWaypoint)
   }
@@ -358,7 +358,7 @@ import Vocabulary
   func remoteEndpoint() throws {
     let route = try Self.doubleTunnel(Self.route("10.9.0.1:80", [Self.remote, Self.gateway], [Self.named]))
     #expect(route.outer.nextHop == socket("192.0.2.1:15008"))
-    #expect(route.outer.authority == "cart.local:80" && route.innerAuthority == "cart.local:80")
+    #expect(route.outer.authority.description == "cart.local:80" && route.innerAuthority.description == "cart.local:80")
     #expect(route.outer.expectedIdentities == [Self.gatewayIdentity])
     #expect(route.innerExpectedIdentities == [identity("cluster.local/ns/shop/sa/cart")])
     #expect(route.forwardedNetwork == "n")
@@ -379,7 +379,7 @@ import Vocabulary
       Self.route("10.9.0.1:80", [waypoint, Self.gateway], [service, waypointService]))
     #expect(route.isViaWaypoint && route.workload.name == "waypoint" && route.service.hostname == "cart.local")
     #expect(route.innerExpectedIdentities == [identity("cluster.local/ns/shop/sa/waypoint")])
-    #expect(route.innerAuthority == "cart.local:80")
+    #expect(route.innerAuthority.description == "cart.local:80")
   }
 
   @Test("what is missing for another network is named")

@@ -53,6 +53,9 @@ int ambient_pipe(int ends[2], int capacity);
 // of the source, or -1 with errno.
 ssize_t ambient_splice(int from, int to, size_t count);
 
+// Unmaps, until they are touched again, the pages of the program and its libraries that cannot be written to.
+void ambient_release_unchanged_pages(void);
+
 // Names the calling thread; longer than 15 bytes is cut by the caller.
 void ambient_name_thread(const char *name);
 

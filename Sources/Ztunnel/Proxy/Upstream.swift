@@ -19,14 +19,14 @@ enum Upstream {
       AccessLogRecord(
         source: .init(peer, source, proven: source.identity),
         destination: .init(route.nextHop, route.workload, proven: route.workload.identity),
-        tunnelTarget: TunnelAuthority(Array(route.authority.utf8)).map { .init($0) },
+        tunnelTarget: .init(route.authority),
         service: route.service?.hostname, direction: .outbound)
     // Who is beyond the gateway is known when it has answered.
     case .doubleTunnel(let route):
       AccessLogRecord(
         source: .init(peer, source, proven: source.identity),
         destination: .init(route.outer.nextHop, route.workload, proven: nil),
-        tunnelTarget: TunnelAuthority(Array(route.innerAuthority.utf8)).map { .init($0) },
+        tunnelTarget: .init(route.innerAuthority),
         service: route.service.hostname, direction: .outbound)
     }
   }

@@ -16,6 +16,8 @@ public struct ZtunnelProcess {
 
   /// What the control loop takes as events. SIGUSR2 does nothing, unless a test asks for faults.
   static let signals = [SIGTERM, SIGINT, SIGHUP, SIGUSR2]
+  /// Time after which what the start needed is given back. Too early costs little: what is needed comes back.
+  private static let startLimit = Duration.seconds(1)
 
   /// Reads the environment and sets logging up. Throws a `CodedError` that says what is wrong with it. Once a process,
   /// before other threads start.
@@ -59,7 +61,10 @@ public struct ZtunnelProcess {
     let daemon = try Daemon(
       configuration: configuration, certificates: certificates, tls: tls, controlPlane: controlPlane, log: log,
       socketPath: try UnixSocketPath(configuration.zdsSocketPath), inherited: inherited, control: control)
-    control.spawn { daemon.start() }
+    control.spawn {
+      daemon.start()
+      _ = control.schedule(after: Self.startLimit) { StartupMemory.release() }
+    }
     control.runHere()
     // What it was told must not be lost with the process that told it.
     _ = ServiceNotifier.awaitProcessed(within: .seconds(2))
