@@ -162,6 +162,13 @@ public final class HTTP2Connection {
     flush()
   }
 
+  /// Closes at once, but after what is queued, such as the notice of the end, as far as the peer takes it now. Not to be
+  /// called from one of the connection's own calls.
+  public func closeAfterSending() {
+    flush()
+    close(.closedLocally)
+  }
+
   /// Closes at once; streams end with `reason`. Calling it again has no effect.
   public func close(_ reason: HTTP2ConnectionError) {
     guard closed == nil else { return }

@@ -23,12 +23,26 @@ struct Explain: ParsableCommand {
       valueName: "path"))
   var socket: String?
 
-  func run() throws {
+  @Option(
+    help: ArgumentHelp(
+      "A file that `node-agent status --json` was written to, on this node or another, instead of a running agent.",
+      valueName: "file"))
+  var status: String?
+
+  private func answer() throws -> [UInt8] {
+    if let status { return try WholeFile.read(status, limit: 64 << 20) }
     let path = socket ?? Environment.read()["AMBIENT_STATUS_SOCKET"] ?? NodeAgentConfiguration.defaultStatusSocket
+    return Array(try StatusQuery.ask(path: path, json: true).text.utf8)
+  }
+
+  func validate() throws {
+    if socket != nil, status != nil { throw ValidationError("--socket and --status exclude each other.") }
+  }
+
+  func run() throws {
     let explanation: EnrolmentExplanation
     do {
-      let answer = try StatusQuery.ask(path: path, json: true)
-      explanation = EnrolmentExplanation(pod: pod, status: try JSONValue.parse(Array(answer.text.utf8)))
+      explanation = EnrolmentExplanation(pod: pod, status: try JSONValue.parse(try answer()))
     } catch {
       StandardError.print("\(error)")
       throw ExitCode(EnrolmentExplanation.Outcome.unknown.rawValue)

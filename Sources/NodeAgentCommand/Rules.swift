@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import JSON
 import NodeAgent
 import Redirection
 
@@ -19,6 +20,9 @@ struct Rules: ParsableCommand {
 
   @Flag(help: "Print how the namespace deviates from that, and exit with status 1 if it does (2: it cannot be read).")
   var check = false
+
+  @Flag(help: "Print JSON.")
+  var json = false
 
   @Flag(inversion: .prefixedNo, help: "Capture DNS.")
   var dnsCapture: Bool?
@@ -45,7 +49,7 @@ struct Rules: ParsableCommand {
       // Neither as wanted nor deviating, but unknown.
       throw ExitCode(2)
     }
-    print(report.text, terminator: "")
+    print(json ? String(decoding: report.json.indentedBytes, as: UTF8.self) : report.text, terminator: "")
     if !report.isAsWanted { throw ExitCode(1) }
   }
 

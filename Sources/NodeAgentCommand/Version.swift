@@ -5,7 +5,10 @@ import Vocabulary
 struct Version: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Prints the version.")
 
+  @Flag(help: "Print JSON.")
+  var json = false
+
   func run() {
-    print("node-agent \(ProductVersion.text)")
+    print(json ? ProductVersion.json(of: "node-agent") : "node-agent \(ProductVersion.text)")
   }
 }

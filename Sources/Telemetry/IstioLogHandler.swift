@@ -9,6 +9,8 @@ public struct IstioLogHandler: LogHandler {
   public var metadata: Logger.Metadata = [:]
   public var metadataProvider: Logger.MetadataProvider?
   var spans: [LogSpan] = []
+  /// That of the pod it writes about, if it is about one.
+  var podLevel: LogLevels.TargetLevel?
 
   private let level: LogLevels.TargetLevel
   private let format: LogFormat
@@ -23,8 +25,13 @@ public struct IstioLogHandler: LogHandler {
 
   /// The filter's level for this target, unless this logger was given one of its own.
   public var logLevel: Logger.Level {
-    get { ownLevel ?? level.threshold.mostVerboseLevel }
+    get { ownLevel ?? threshold.mostVerboseLevel }
     set { ownLevel = newValue }
+  }
+
+  private var threshold: LogThreshold {
+    guard let podLevel else { return level.threshold }
+    return max(level.threshold, podLevel.threshold)
   }
 
   public subscript(metadataKey key: String) -> Logger.MetadataValue? {
@@ -34,7 +41,7 @@ public struct IstioLogHandler: LogHandler {
 
   public func log(event: LogEvent) {
     // swift-log has no level above critical, so `off` is decided here.
-    if ownLevel == nil, level.threshold == .off { return }
+    if ownLevel == nil, threshold == .off { return }
     var line = LogLine(
       format, time: .now, level: LogThreshold(writing: event.level), scope: level.target, spans: spans,
       message: event.message.description)

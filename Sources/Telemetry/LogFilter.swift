@@ -103,6 +103,14 @@ public struct LogFilter: Hashable, Sendable, CustomStringConvertible {
       .threshold ?? .off
   }
 
+  /// What the targets of pods begin with; `namespace/name` follows.
+  public static let podPrefix = "pod/"
+
+  /// The threshold of a pod, `namespace/name`: only a clause that speaks of pods decides, and without one it is `off`.
+  public func threshold(ofPod name: String) -> LogThreshold {
+    LogFilter(clauses: clauses.filter { $0.target.hasPrefix(Self.podPrefix) }).threshold(for: Self.podPrefix + name)
+  }
+
   /// The clauses, in a form that parses back to an equal filter.
   public var description: String {
     clauses.map { $0.target.isEmpty ? "\($0.threshold)" : "\($0.target)=\($0.threshold)" }.joined(separator: ",")

@@ -20,12 +20,19 @@ public final class LogLevels: Sendable {
     func set(_ threshold: LogThreshold) { value.store(threshold.rawValue, ordering: .relaxed) }
   }
 
+  private struct PodLevel {
+    weak var level: TargetLevel?
+  }
+
   private struct State {
     var filter: LogFilter
     var targets: [String: TargetLevel] = [:]
+    /// By `namespace/name`, as long as somebody has them.
+    var pods: [String: PodLevel] = [:]
 
     mutating func apply(_ filter: LogFilter) {
       self.filter = filter
+      for (name, pod) in pods { pod.level?.set(filter.threshold(ofPod: name)) }
       for level in targets.values { level.set(filter.threshold(for: level.target)) }
     }
   }
@@ -52,6 +59,18 @@ public final class LogLevels: Sendable {
       if let known = state.targets[target] { return known }
       let level = TargetLevel(target: target, threshold: state.filter.threshold(for: target))
       state.targets[target] = level
+      return level
+    }
+  }
+
+  /// The threshold of one pod, `namespace/name`, to be kept by whoever writes about it; forgotten with the last who does.
+  /// It is that of the clauses for `pod/namespace/name`, and `off` where there are none.
+  public func level(ofPod name: String) -> TargetLevel {
+    state.withLock { state in
+      if let known = state.pods[name]?.level { return known }
+      state.pods = state.pods.filter { $0.value.level != nil }
+      let level = TargetLevel(target: LogFilter.podPrefix + name, threshold: state.filter.threshold(ofPod: name))
+      state.pods[name] = PodLevel(level: level)
       return level
     }
   }

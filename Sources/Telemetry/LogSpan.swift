@@ -19,4 +19,12 @@ extension Logger {
     inner.spans.append(span)
     return Logger(label: label) { [inner] _ in inner }
   }
+
+  /// A logger that also writes what `level` lets through, though its target's level does not. A logger that another
+  /// backend writes for is returned as it is.
+  public func following(_ level: LogLevels.TargetLevel) -> Logger {
+    guard var inner = handler as? IstioLogHandler else { return self }
+    inner.podLevel = level
+    return Logger(label: label) { [inner] _ in inner }
+  }
 }

@@ -29,6 +29,8 @@ public final class LogWriter: Sendable {
     public internal(set) var finished: UInt64 = 0
     /// Lines refused because the queue was full.
     public internal(set) var dropped: UInt64 = 0
+    /// When the latest line was refused; nil where none was.
+    public internal(set) var latestDrop: ContinuousClock.Instant?
     /// Accepted lines that could not be written because the output failed.
     public internal(set) var failed: UInt64 = 0
   }

@@ -46,6 +46,7 @@ final class LogWriterCore: Sendable {
     let (accepted, mustWake) = state.withLock { state in
       guard !state.isStopping, state.heldLines < limits.lines, state.heldBytes + line.count <= limits.bytes else {
         state.counts.dropped += 1
+        state.counts.latestDrop = .now
         state.unreportedDrops += 1
         return (false, false)
       }

@@ -68,7 +68,10 @@ struct MakeAuthority: ParsableCommand {
 struct Version: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Print the version.")
 
+  @Flag(help: "Print JSON.")
+  var json = false
+
   func run() {
-    print("ztunnel \(ProductVersion.text)")
+    print(json ? ProductVersion.json(of: "ztunnel") : "ztunnel \(ProductVersion.text)")
   }
 }

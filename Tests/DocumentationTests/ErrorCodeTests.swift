@@ -20,13 +20,15 @@ enum Repository {
 
 @Suite("docs/errors.md")
 struct ErrorCodeTests {
-  /// The strings in capital letters of every `code` property.
+  /// The strings in capital letters of every `code` property, and of fields that are named so.
   private func codes() throws -> Set<String> {
     var codes: Set<String> = []
     for source in try Repository.sources() {
       var isInside = false
       for line in source.split(separator: "\n", omittingEmptySubsequences: false) {
         if line.contains("var code: String {") { isInside = true }
+        // What a line of the log says without an error value.
+        for match in line.matches(of: /"(?:error_)?code": "([A-Z][A-Z0-9_]{3,})"/) { codes.insert(String(match.1)) }
         if isInside {
           for match in line.matches(of: /"([A-Z][A-Z0-9_]{3,})"/) { codes.insert(String(match.1)) }
           for match in line.matches(of: /"([A-Z]+_)\\\(/) { codes.insert(String(match.1)) }

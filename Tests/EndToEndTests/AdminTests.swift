@@ -61,6 +61,9 @@ struct AdminTests {
         "workloads", "services", "policies", "stagedServices", "certificates", "workloadState", "config",
         "staticConfig", "version",
       ] { #expect(left[key] != nil, "\(key)") }
+      let fixed = try #require(left["staticConfig"] as? [String: [[String: Any]]])
+      #expect(Set((fixed["workloads"] ?? []).compactMap { $0["name"] as? String }) == ["client", "server"])
+      #expect(fixed["services"]?.count == 1 && fixed["policies"]?.isEmpty == true)
       let certificates = try #require(left["certificates"] as? [[String: Any]])
       let own = try #require(certificates.first { $0["identity"] as? String == client.identity })
       #expect(own["state"] as? String == "Available")
@@ -143,6 +146,30 @@ struct AdminTests {
     }
   }
 
+  @Test("one pod's connections are told of in detail, under an id that both ends have")
+  func onePodsLog() async throws {
+    try await MeshFixture.with { mesh in
+      let client = try await mesh.pod("client", on: mesh.left)
+      let other = try await mesh.pod("other", on: mesh.left)
+      let server = try await mesh.pod("server", on: mesh.right)
+      let echo = try TCPServer(in: server.pod, port: 8080, .echo)
+      defer { echo.stop() }
+      for (node, pod) in [(mesh.left, "client"), (mesh.right, "server")] {
+        let set = try get(node, "/logging?level=pod/demo/\(pod)=debug", ["-X", "POST"])
+        #expect(set.body.contains("pod/demo/\(pod)=debug"))
+      }
+      for pod in [other, client] {
+        #expect(try TCPClient(in: pod.pod).connect(to: server.address(port: 8080)).exchange("hello") == "hello")
+      }
+      let (left, right) = (try mesh.left.ztunnel, try mesh.right.ztunnel)
+      let line = try #require(
+        left.waitForLine("proxy{wl=\"demo/client\"}:outbound{id=", "route chosen", "way=\"tunnel\""))
+      let id = try #require(line.firstMatch(of: /outbound\{id="([0-9a-f]{32})"\}/).map { String($0.1) })
+      #expect(right.waitForLine("proxy{wl=\"demo/server\"}:inbound{id=\"\(id)\"}", "policy asked") != nil)
+      #expect(!left.hasLine("proxy{wl=\"demo/other\"}"))
+    }
+  }
+
   @Test("only this machine's people are answered, and what is unknown is not there")
   func refusals() async throws {
     try await MeshFixture.with { mesh in
@@ -155,6 +182,9 @@ struct AdminTests {
       #expect(try get(node, "/").body.contains("/config_dump"))
       #expect(try get(node, "/debug/pprof/heap").body.contains("<malloc"))
       #expect(try get(node, "/debug/pprof/profile").status == 501)
+      #expect(try get(node, "/debug/pprof/heap/profiling").body.hasPrefix("active"))
+      #expect(try get(node, "/debug/pprof/heap/profiling?activate=true").status == 200)
+      #expect(try get(node, "/debug/pprof/heap/profiling?activate=perhaps").status == 400)
       #expect(try get(node, "/version").body.contains("\"cryptoProvider\": \"openssl\""))
     }
   }

@@ -43,10 +43,12 @@ final class DisturbLoad: Sendable {
     var running = 0
     var warm = 0
 
-    /// Of a connection that is over now.
+    /// Of a connection that is over now. What was begun just before a process died may have been accepted by it, and
+    /// died with it; what was begun earlier and was still not served had not been accepted, and must outlive it.
     func isNew(_ begin: ContinuousClock.Instant) -> Bool {
       guard let disturbed, begin >= disturbed else { return false }
-      return died.map { begin >= $0 } ?? true
+      guard let died else { return true }
+      return begin >= died || begin < died - DisturbLoad.service
     }
   }
 
@@ -55,6 +57,8 @@ final class DisturbLoad: Sendable {
 
   /// Longer than any stall that is still one.
   private static let patience = Duration.seconds(30)
+  /// Time within which a connection that was accepted is served, by far.
+  private static let service = Duration.seconds(1)
   private static let shortClients = 3
   private static let longClients = 4
 
@@ -70,7 +74,7 @@ final class DisturbLoad: Sendable {
   /// Everything begun from now on is a new connection. Called when the disturbance has begun.
   func disturb() { state.withLock { $0.disturbed = .now } }
 
-  /// A process was killed. What was begun before is no new connection: it died with the process that had accepted it.
+  /// A process was killed. What was begun just before is no new connection: it died with the process that had accepted it.
   func processDied() { state.withLock { $0.died = .now } }
 
   /// New connections that were served since the disturbance.

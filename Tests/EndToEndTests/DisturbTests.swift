@@ -7,17 +7,33 @@ import Vocabulary
 /// Something that happens to a mesh in operation.
 enum Disturbance: String, CaseIterable, Sendable {
   case terminated = "ztunnel: SIGTERM, restart"
+  case restarted = "ztunnel: restart as shipped, 25 s"
   case killed = "ztunnel: SIGKILL, restart"
   case upgraded = "ztunnel: upgrade with overlap"
   case agentTerminated = "node-agent: SIGTERM, restart"
   case agentKilled = "node-agent: SIGKILL, restart"
   case meshFileBroken = "mesh description broken, repaired"
-  case rulesFlushed = "rules flushed"
+  case rulesFlushed = "nat flushed, both families"
+  case tablesFlushed = "nat and mangle flushed"
   case descriptorsShort = "ztunnel: no descriptors left"
   case workerStalled = "ztunnel: a worker stalls"
 
-  /// Whether connections that are open may be cut.
-  var mayBreakLive: Bool { [.terminated, .killed, .workerStalled].contains(self) }
+  /// Whether connections that are open may be cut. Without marks the application's answers leave past ztunnel until the
+  /// rules are back, and whoever gets them resets the connection.
+  var mayBreakLive: Bool { [.terminated, .restarted, .killed, .tablesFlushed, .workerStalled].contains(self) }
+
+  /// Of the proxies, beside the ordinary one.
+  var environment: [String: String] {
+    let deadline =
+      switch self {
+      // Of the old one in an upgrade: its clients end before.
+      case .upgraded: "60s"
+      // What the unit's TERMINATION_GRACE_PERIOD_SECONDS=30 makes of it.
+      case .restarted: "25s"
+      default: "4s"
+      }
+    return ["CONNECTION_TERMINATION_DEADLINE": deadline, "AMBIENT_FAULTS": "stall-worker"]
+  }
 }
 
 /// The zero-loss gate: ordinary clients, one disturbance after another, and what they noticed. `AMBIENT_DISTURB_ROUNDS`
@@ -28,39 +44,85 @@ enum Disturbance: String, CaseIterable, Sendable {
 struct DisturbTests {
   private static let rounds =
     ProcessInfo.processInfo.environment["AMBIENT_DISTURB_ROUNDS"].flatMap { Int($0) } ?? 2
-  private static let environment = ["CONNECTION_TERMINATION_DEADLINE": "1s", "AMBIENT_FAULTS": "stall-worker"]
-  /// Of the old one in an upgrade: its clients end before.
-  private static let upgradeEnvironment = ["CONNECTION_TERMINATION_DEADLINE": "60s"]
 
   @Test("ordinary clients lose nothing that can be kept", arguments: Disturbance.allCases)
   func disturbed(by disturbance: Disturbance) async throws {
     var tally = DisturbTally()
-    let environment = disturbance == .upgraded ? Self.upgradeEnvironment : Self.environment
+    let environment = disturbance.environment
     try await DaemonFixture.with(environment: environment) { daemons in
       let client = try await daemons.pod("client", on: daemons.mesh.left)
       let server = try await daemons.pod("server", on: daemons.mesh.right)
       let echo = try TCPServer(in: server.pod, port: 8080, .echo)
       defer { echo.stop() }
       for round in 0..<Self.rounds {
-        let address = server.address(port: 8080)
+        // Every side with either family in four rounds.
+        let family: IPAddress.Family = [.v4, .v6, .v6, .v4][round % 4]
+        let address = server.address(family, port: 8080)
         let load = DisturbLoad { try TCPClient(in: client.pod).connect(to: address) }
         // Outbound and inbound side in turn.
         let node = round.isMultiple(of: 2) ? daemons.mesh.left : daemons.mesh.right
         let pod = round.isMultiple(of: 2) ? client : server
         try await perform(disturbance, on: node, pod, daemons, environment, load)
         #expect(eventually(within: .seconds(30)) { load.servedSince >= 20 }, "new connections are served afterwards")
-        tally.add(load.stop())
+        let noticed = load.stop()
+        tally.add(noticed)
+        if noticed.failedNew > 0 { explain(disturbance, daemons) }
         if disturbance == .upgraded {
           #expect(daemons.predecessors.allSatisfy { $0.waitForExit(within: .seconds(30)) == 0 })
         }
       }
     }
+    report(tally, of: disturbance.rawValue, mayBreakLive: disturbance.mayBreakLive)
+  }
+
+  @Test("the control plane may be away: nobody notices", .requires(.grpc))
+  func controlPlaneAway() async throws {
+    var tally = DisturbTally()
+    try await ControlPlaneFixture.with { mesh in
+      let client = try await mesh.pod("client", on: mesh.left)
+      let server = try await mesh.pod("server", on: mesh.right)
+      let echo = try TCPServer(in: server.pod, port: 8080, .echo)
+      defer { echo.stop() }
+      for round in 0..<Self.rounds {
+        let address = server.address(port: 8080)
+        let load = DisturbLoad { try TCPClient(in: client.pod).connect(to: address) }
+        let losses = { (0...1).map { mesh.ztunnel($0).lines.count { $0.contains("control plane's stream ended") } } }
+        let before = losses()
+        load.disturb()
+        try mesh.stopControlPlane()
+        let lost = eventually(within: .seconds(20)) { zip(losses(), before).allSatisfy { $0 > $1 } }
+        #expect(lost, "both proxies notice")
+        let served = load.servedSince
+        #expect(eventually(within: .seconds(30)) { load.servedSince >= served + 50 }, "it is not missed")
+        try mesh.startControlPlane()
+        // A change that both proxies answer to: the conversation goes on.
+        let unused = try #require(IPAddress("10.96.7.\(round + 1)"))
+        try mesh.service("round-\(round).demo.svc.cluster.local", at: unused, target: 8080)
+        #expect(eventually(within: .seconds(30)) { load.servedSince >= served + 70 })
+        tally.add(load.stop())
+      }
+    }
+    report(tally, of: "control plane and CA away", mayBreakLive: false)
+  }
+
+  /// Prints why the proxies let connections fail.
+  private func explain(_ disturbance: Disturbance, _ daemons: DaemonFixture) {
+    for (name, node) in [("left", daemons.mesh.left), ("right", daemons.mesh.right)] {
+      let lines = (try? node.ztunnel.lines) ?? []
+      for line in lines.filter({ $0.contains("error_code=") }).suffix(5) {
+        print("disturb-reason|\(disturbance.rawValue)|\(name): \(line)")
+      }
+    }
+  }
+
+  /// Prints what clients noticed, and holds it to the limits.
+  private func report(_ tally: DisturbTally, of name: String, mayBreakLive: Bool) {
     print(
-      "disturb|\(disturbance.rawValue)|\(Self.rounds)|\(tally.newConnections)|\(tally.failedNew)|\(tally.liveConnections)"
+      "disturb|\(name)|\(Self.rounds)|\(tally.newConnections)|\(tally.failedNew)|\(tally.liveConnections)"
         + "|\(tally.brokenLive)|\(tally.lostBytes)|\(tally.longestStall / .milliseconds(1))")
-    for reason in tally.reasons { print("disturb-reason|\(disturbance.rawValue)|\(reason)") }
+    for reason in tally.reasons { print("disturb-reason|\(name)|\(reason)") }
     #expect(tally.failedNew == 0, "\(tally.reasons)")
-    if !disturbance.mayBreakLive {
+    if !mayBreakLive {
       #expect(tally.brokenLive == 0, "\(tally.reasons)")
       #expect(tally.lostBytes == 0)
     }
@@ -73,10 +135,10 @@ struct DisturbTests {
     let mesh = daemons.mesh
     let process = try node.ztunnel
     switch disturbance {
-    case .terminated:
+    case .terminated, .restarted:
       process.signal(SIGTERM)
       load.disturb()
-      #expect(process.waitForExit(within: .seconds(20)) == 0)
+      #expect(process.waitForExit(within: .seconds(40)) == 0)
       try mesh.startZtunnel(on: node, environment)
     case .killed:
       process.kill()
@@ -105,10 +167,15 @@ struct DisturbTests {
       #expect(process.waitForLine("the last good version stays in force", within: .seconds(20)) != nil)
       try good.write(toFile: mesh.meshFile, atomically: true, encoding: .utf8)
       #expect(process.waitForLine("mesh file is valid again", within: .seconds(20)) != nil)
-    case .rulesFlushed:
-      load.disturb()
+    case .rulesFlushed, .tablesFlushed:
       let repairs = try repairs(of: node, daemons)
-      try pod.pod.mustRun(["iptables-legacy", "-t", "nat", "-F"])
+      for command in ["iptables-legacy", "ip6tables-legacy"] {
+        for table in disturbance == .rulesFlushed ? ["nat"] : ["mangle", "nat"] {
+          try pod.pod.mustRun([command, "-t", table, "-F"])
+        }
+      }
+      // What was begun before may have lost its marks, and with them its way back.
+      load.disturb()
       let isRepaired = try eventually(within: .seconds(20)) { try self.repairs(of: node, daemons) > repairs }
       #expect(isRepaired)
     case .descriptorsShort:
@@ -155,8 +222,10 @@ struct DisturbTests {
     let isAlive = eventually(within: .seconds(20)) { (manager.lastSign.map { .now - $0 < limit / 2 }) ?? false }
     #expect(isAlive)
 
-    load.disturb()
     process.signal(SIGUSR2)
+    // Until the worker is stuck it may still accept.
+    usleep(200_000)
+    load.disturb()
     let isSilent = eventually(within: .seconds(20)) { (manager.lastSign.map { .now - $0 > limit }) ?? false }
     #expect(isSilent, "no sign of life once a worker is stuck")
     process.kill()

@@ -50,6 +50,18 @@ final class RawTunnel {
     }
   }
 
+  /// The frames that come until `isLast` says so, that one included. Throws when the peer closes before, or says nothing
+  /// for ten seconds.
+  func frames(until isLast: (HTTP2Frame.Received) -> Bool) throws -> [HTTP2Frame.Received] {
+    var bytes: [UInt8] = []
+    while let chunk = try receive() {
+      bytes += chunk
+      let frames = HTTP2Frame.parse(bytes)
+      if let last = frames.firstIndex(where: isLast) { return Array(frames[...last]) }
+    }
+    throw TCPTestError.endedEarly(missing: 9)
+  }
+
   /// The frames that come until the peer closes; throws `timedOut` when it does not within `limit`.
   func framesUntilClosed(within limit: Duration = .seconds(10)) throws -> [HTTP2Frame.Received] {
     var bytes: [UInt8] = []

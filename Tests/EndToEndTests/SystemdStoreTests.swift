@@ -19,7 +19,7 @@ enum SystemdMachine {
 
 @Suite(
   "The service manager's descriptor store", .requires(.root, .command("ip"), SystemdMachine.requirement),
-  .timeLimit(.minutes(4)))
+  .timeLimit(.minutes(5)))
 struct SystemdStoreTests {
   @Test("who connects while systemd restarts ztunnel, or it crashed, or a worker is stuck, is served by the next one")
   func keepsSockets() throws {
@@ -30,7 +30,7 @@ struct SystemdStoreTests {
     let result = try Command.run(
       [
         machine, "--bind-ro", binaries, "--bind-ro", script, "--", "python3", script, "\(binaries)/ztunnel",
-      ], timeout: .seconds(200))
+      ], timeout: .seconds(260))
     #expect(result.succeeded, "\(result.output)\(result.errors)")
     #expect(result.output.contains("ok the pod is gone, and nothing is stored"))
   }

@@ -1,4 +1,5 @@
 import Foundation
+import JSON
 import Linux
 import TestSupport
 import Testing
@@ -101,6 +102,86 @@ struct DaemonTests {
     #expect(process.waitForLine(containing: "redirection written") != nil)
     #expect(process.terminate() == 0)
     #expect(try !Command.run([agent, "rules", "--netns", pod.path]).output.contains("ISTIO"))
+  }
+
+  @Test("SIGHUP has it look at everything anew, without waiting for its timer", .requires(.command("iptables-legacy")))
+  func looksAnew() throws {
+    let agent = try #require(BuiltProduct.path("node-agent"))
+    let temporary = try TemporaryDirectory()
+    try TestNetwork.with { network in
+      let pod = try network.namespace("pod")
+      try temporary.write("{name: web, namespace: shop, netns: \(pod.path)}\n", to: "web.yaml")
+      let process = try RunningProcess(
+        [agent, "run", "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path],
+        environment: [
+          "AMBIENT_RECONCILE_INTERVAL": "1h", "AMBIENT_STATE_DIRECTORY": temporary.path + "/state",
+          "AMBIENT_STATUS_SOCKET": temporary.path + "/status.sock",
+        ])
+      defer { process.kill() }
+      #expect(process.waitForLine(containing: "redirection written") != nil)
+      try pod.mustRun(["iptables-legacy", "-t", "nat", "-F"])
+      func isAsWanted() throws -> Bool {
+        try Command.run([agent, "rules", "--netns", pod.path, "--check"]).status == 0
+      }
+      #expect(try !isAsWanted())
+      process.signal(SIGHUP)
+      #expect(try eventually { try isAsWanted() })
+      #expect(process.waitForLine(containing: "looking at everything anew") != nil)
+      #expect(process.terminate() == 0)
+    }
+  }
+
+  @Test("a second SIGTERM ends a clean-up that takes long, and is told of", .requires(.command("unshare")))
+  func askedTwice() throws {
+    let agent = try #require(BuiltProduct.path("node-agent"))
+    let temporary = try TemporaryDirectory()
+    try TestNetwork.with { network in
+      let pod = try network.namespace("pod")
+      try temporary.write("{name: web, namespace: shop, netns: \(pod.path)}\n", to: "web.yaml")
+      // In a directory of its own lies the lock that this test takes from the clean-up.
+      let launch = "mkdir -p /run/ambient && mount -t tmpfs none /run/ambient && exec \"$@\""
+      let process = try RunningProcess(
+        [
+          "unshare", "-m", "sh", "-c", launch, "sh", agent, "--ztunnel-uds-address", temporary.path + "/z.sock",
+          "--workloads", temporary.path, "--cleanup-on-exit",
+        ],
+        environment: [
+          "AMBIENT_RECONCILE_INTERVAL": "1h", "AMBIENT_STATE_DIRECTORY": temporary.path + "/state",
+          "AMBIENT_STATUS_SOCKET": temporary.path + "/status.sock",
+        ])
+      defer { process.kill() }
+      #expect(process.waitForLine(containing: "accepting ztunnels") != nil)
+      let lock = SharedDescriptor(
+        try Descriptor.open("/proc/\(process.pid)/root/run/ambient/xtables.lock", O_RDWR))
+      try system("flock") { flock(lock.raw, LOCK_EX) }
+      process.signal(SIGTERM)
+      #expect(process.waitForLine(containing: "stopping") != nil)
+      #expect(process.waitForExit(within: .milliseconds(500)) == nil, "it waits for the lock")
+      process.signal(SIGTERM)
+      #expect(process.waitForExit(within: .seconds(10)) == 1)
+      #expect(process.lines.contains { $0.contains("asked again to end") })
+    }
+  }
+
+  @Test("the version is there for programs too")
+  func version() throws {
+    let agent = try #require(BuiltProduct.path("node-agent"))
+    let value = try JSONValue.parse(Array(try Command.mustRun([agent, "version", "--json"]).utf8))
+    #expect(value["program"]?.string == "node-agent")
+    #expect(value["version"]?.string?.isEmpty == false)
+  }
+
+  @Test("a saved status is explained like that of a running agent")
+  func explainsSavedStatus() throws {
+    let agent = try #require(BuiltProduct.path("node-agent"))
+    let temporary = try TemporaryDirectory()
+    try temporary.write(
+      #"{"workloads": [{"namespace": "shop", "name": "web", "uid": "u", "state": "FENCED", "deviations": ["nat: gone"]}]}"#,
+      to: "status.json")
+    let result = try Command.run([agent, "explain", "shop/web", "--status", temporary.path + "/status.json"])
+    #expect(result.status == 1)
+    #expect(result.output.contains("nat: gone"))
+    #expect(try Command.run([agent, "explain", "shop/web", "--status", "/nowhere"]).status == 3)
   }
 
   @Test(

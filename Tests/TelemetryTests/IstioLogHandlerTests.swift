@@ -119,4 +119,32 @@ struct IstioLogHandlerTests {
     dns.warning("hidden")
     #expect(output.lines(of: pipeline).map { $0.split(separator: "\t")[3] } == ["one", "two"])
   }
+
+  @Test("writes in detail about the pod that a clause names, and about no other")
+  func onePod() throws {
+    let output = Capture()
+    let pipeline = try output.pipeline(filter: "info")
+    let web = pipeline.logger(for: "ztunnel::proxy").following(pipeline.levels.level(ofPod: "shop/web"))
+    let cart = pipeline.logger(for: "ztunnel::proxy").following(pipeline.levels.level(ofPod: "shop/cart"))
+    web.debug("hidden")
+    try pipeline.levels.append(LogFilter("pod/shop/web=debug"))
+    #expect(web.logLevel == .debug && cart.logLevel == .info)
+    web.debug("one")
+    cart.debug("hidden")
+    cart.info("two")
+    try pipeline.levels.append(LogFilter("ztunnel=off"))
+    cart.error("hidden")
+    web.debug("three")
+    try pipeline.levels.reset()
+    web.debug("hidden")
+    #expect(output.lines(of: pipeline).map { $0.split(separator: "\t")[3] } == ["one", "two", "three"])
+  }
+
+  @Test("a pod's clause holds for those that come later, and is of no account to other targets")
+  func laterPod() throws {
+    let levels = LogLevels(startupFilter: try LogFilter("warn,pod/shop:trace"))
+    #expect(levels.level(ofPod: "shop/web").threshold == .trace)
+    #expect(levels.level(ofPod: "bank/web").threshold == .off)
+    #expect(levels.level(for: "ztunnel::proxy").threshold == .warn)
+  }
 }

@@ -40,6 +40,21 @@ struct AdminTests {
     #expect(body(state.answer(request)) == "not ready, draining\n")
   }
 
+  @Test("the service manager's status says what port 15021 says, and what else is wrong")
+  func summary() {
+    let (away, here) = (NodeConditions.Values(), NodeConditions.Values(isAgentConnected: true))
+    let state = ReadinessState(pending: [ReadinessState.pods])
+    #expect(state.summary(away) == "not ready, pending: workload proxy manager")
+    state.done(ReadinessState.pods)
+    #expect(state.isReady)
+    #expect(state.summary(here) == "ready")
+    #expect(state.summary(away) == "ready; the node agent is away: pods are served, none can come or go")
+    state.setTroubled(["shop/cart"])
+    #expect(state.summary(here) == "ready; pods that cannot be served yet: shop/cart")
+    state.drain()
+    #expect(state.summary(here) == "draining")
+  }
+
   @Test(
     "names of this machine are local, names of the net are not",
     arguments: [
@@ -175,6 +190,23 @@ struct TrafficMetricsTests {
     #expect(text.split(separator: "\n").contains { $0.contains("source_workload=\"overflow\"") && $0.hasSuffix(" 7") })
     #expect(text.contains("test_metrics_folded_total{metric=\"istio_tcp_connections_opened\"} 7"))
     shard = nil
-    #expect(metrics.claimSeries())
+    let claims = (0..<4).map { metrics.claimSeries(labels("next\($0)")) }
+    #expect(claims == [true, true, true, false], "the series of everything that was too much gave no place back")
+  }
+
+  @Test("many pods and workers that count under the same labels take one place")
+  func places() {
+    let metrics = TrafficMetrics(registry, limit: 2)
+    var shards = (0..<8).map { _ in TrafficShard(metrics) }
+    for shard in shards { shard.series(labels("web")).opened.addAlone() }
+    shards[0].series(labels("cart")).opened.addAlone()
+    let lines = text(metrics).split(separator: "\n").filter { $0.hasPrefix("istio_tcp_connections_opened_total{") }
+    #expect(lines.count == 2)
+    #expect(lines.contains { $0.contains("\"web\"") && $0.hasSuffix(" 8") })
+    #expect(!lines.contains { $0.contains("overflow") })
+    // As long as one of them counts, the place is taken.
+    shards.removeFirst(7)
+    let claims = [metrics.claimSeries(labels("new")), metrics.claimSeries(labels("newer"))]
+    #expect(claims == [true, false])
   }
 }

@@ -182,6 +182,23 @@ struct NodeOverviewTests {
     #expect(fenced.text.contains("LOOK: 1 problem\n"))
   }
 
+  @Test("a lost node agent, a refused mesh file, a full descriptor store and dropped log lines are problems")
+  func conditions() {
+    var overview = overview()
+    overview.conditions.isAgentConnected = false
+    overview.conditions.meshFileError = "line 3: no such member"
+    overview.conditions.podsNotStored = 2
+    overview.droppedLogLines = 7
+    overview.isDroppingLogLines = true
+    let problems = overview.problems
+    #expect(problems.count == 4)
+    for text in ["node agent", "line 3: no such member", "descriptor store is full", "dropped, 7 so far"] {
+      #expect(problems.contains { $0.contains(text) }, "\(text)")
+    }
+    overview.isDroppingLogLines = false
+    #expect(overview.problems.count == 3, "lines that were dropped long ago are no problem of now")
+  }
+
   @Test("many pods stay on a screen, and JSON has them all")
   func many() throws {
     let overview = overview(pods: (0..<300).map { _ in pod(isUp: false) })

@@ -43,4 +43,10 @@ struct ProcessEndTests {
     #expect(actions == [.drain, .cut, .leave, .leave])
     #expect(end.hasBegun)
   }
+
+  @Test(
+    "the last words are short, and leave time for the others", arguments: [(25, 3000), (6, 3000), (1, 500), (0, 0)])
+  func lastWords(_ deadline: Int, _ milliseconds: Int) {
+    #expect(ProcessEnd.lastWords(of: .seconds(deadline)) == .milliseconds(milliseconds))
+  }
 }

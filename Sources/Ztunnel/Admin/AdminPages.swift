@@ -30,8 +30,7 @@ struct AdminPages: Sendable {
     case "/version": return json(version)
     case "/debug/pprof/heap": return Profiling.heap()
     case "/debug/pprof/profile": return Profiling.processor()
-    case "/debug/pprof/heap/profiling":
-      return .text("the heap is not sampled; /debug/pprof/heap needs no activation\n", status: 501)
+    case "/debug/pprof/heap/profiling": return Profiling.activation(request)
     default: return HTTPResponse(status: 404)
     }
   }
@@ -66,24 +65,17 @@ struct AdminPages: Sendable {
   private var version: JSONValue {
     .object([
       "version": .string(ProductVersion.text), "gitRevision": "", "rustVersion": "", "buildStatus": "",
-      "buildProfile": .string(Self.profile), "istioVersion": .string(configuration.istioVersion),
+      "buildProfile": .string(ProductVersion.profile), "istioVersion": .string(configuration.istioVersion),
       "cryptoProvider": "openssl",
     ])
-  }
-
-  private static var profile: String {
-    #if DEBUG
-      "debug"
-    #else
-      "release"
-    #endif
   }
 
   private func configDump() async -> HTTPResponse {
     var connections: [WorkloadUID: [ConnectionSnapshot]] = [:]
     for part in await questions.ask({ await $0.connections() }) { connections.merge(part) { $0 + $1 } }
     let dump = ConfigDump(
-      mesh: sources.mesh.snapshot, certificates: sources.certificates.statuses(), pods: sources.pods.all,
+      mesh: sources.mesh.snapshot, staticMesh: sources.staticMesh?.snapshot,
+      certificates: sources.certificates.statuses(), pods: sources.pods.all,
       connections: connections, configuration: configuration, version: version)
     return HTTPResponse(
       headers: ["content-type": "application/json"],

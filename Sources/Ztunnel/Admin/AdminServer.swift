@@ -72,9 +72,13 @@ final class AdminServer: Sendable {
 struct AdminSources: Sendable {
   let workers: [WorkerHandle]
   let mesh: SharedMesh
+  /// What the local file says; nil where there is none.
+  let staticMesh: SharedMesh?
   let pods: SharedPods
   let certificates: CertificateStore
   let levels: LogLevels
+  let logWriter: LogWriter
+  let conditions: NodeConditions
   let metrics: ZtunnelMetrics
   let readiness: ReadinessState
   /// What the node agent says.

@@ -15,6 +15,8 @@ struct ConfigDump: Sendable {
   }
 
   let mesh: MeshSnapshot
+  /// What the local file says; nil where there is none.
+  let staticMesh: MeshSnapshot?
   let certificates: [CertificateStatus]
   let pods: [Pod]
   let connections: [WorkloadUID: [ConnectionSnapshot]]
@@ -26,26 +28,41 @@ struct ConfigDump: Sendable {
     try await writer.write("{\n".utf8)
     try await list("certificates", certificates.map { $0 }, writer) { CertificateDump.status($0) }
     try await member("config", config, writer)
-    let policies = mesh.allPolicies.sorted { $0.key < $1.key }
-    try await list("policies", policies, writer) { MeshDump.policy($0) }
-    let services = mesh.allServices.sorted { ($0.hostname, $0.namespace) < ($1.hostname, $1.namespace) }
-    try await list("services", services, writer) { MeshDump.service($0, in: mesh) }
+    try await list("policies", Self.policies(of: mesh), writer) { MeshDump.policy($0) }
+    try await list("services", Self.services(of: mesh), writer) { MeshDump.service($0, in: mesh) }
     let staged = mesh.stagedServices
     try await member(
       "stagedServices",
       .object(
         Dictionary(staged.map { ("\($0)", MeshDump.endpoints(mesh.allEndpoints(of: $0))) }) { first, _ in first }),
       writer)
-    try await member(
-      "staticConfig", .object(["policies": .array([]), "services": .array([]), "workloads": .array([])]), writer)
+    try await writeStaticConfig(to: writer)
     try await member("version", version, writer)
     try await entries("workloadState", pods.sorted { $0.uid.description < $1.uid.description }, writer) { pod in
       (pod.uid.description, state(of: pod))
     }
-    let workloads = mesh.allWorkloads.sorted { $0.uid < $1.uid }
-    try await list("workloads", workloads, writer, isLast: true) { MeshDump.workload($0) }
+    try await list("workloads", Self.workloads(of: mesh), writer, isLast: true) { MeshDump.workload($0) }
     try await writer.write("}\n".utf8)
   }
+
+  private func writeStaticConfig(to writer: HTTPBodyWriter) async throws(HTTPStreamEnded) {
+    let mesh = staticMesh ?? MeshSnapshot()
+    try await writer.write("  \"staticConfig\": {\n".utf8)
+    try await list("policies", Self.policies(of: mesh), writer, depth: 2) { MeshDump.policy($0) }
+    try await list("services", Self.services(of: mesh), writer, depth: 2) { MeshDump.service($0, in: mesh) }
+    try await list("workloads", Self.workloads(of: mesh), writer, isLast: true, depth: 2) { MeshDump.workload($0) }
+    try await writer.write("  },\n".utf8)
+  }
+
+  private static func policies(of mesh: MeshSnapshot) -> [AuthorizationPolicy] {
+    mesh.allPolicies.sorted { $0.key < $1.key }
+  }
+
+  private static func services(of mesh: MeshSnapshot) -> [Service] {
+    mesh.allServices.sorted { ($0.hostname, $0.namespace) < ($1.hostname, $1.namespace) }
+  }
+
+  private static func workloads(of mesh: MeshSnapshot) -> [Workload] { mesh.allWorkloads.sorted { $0.uid < $1.uid } }
 
   private func state(of pod: Pod) -> JSONValue {
     let live = connections[pod.uid] ?? []
@@ -97,15 +114,16 @@ struct ConfigDump: Sendable {
 
   private func list<Element>(
     _ name: String, _ elements: [Element], _ writer: HTTPBodyWriter, isLast: Bool = false,
-    _ value: (Element) -> JSONValue
+    depth: Int = 1, _ value: (Element) -> JSONValue
   ) async throws(HTTPStreamEnded) {
-    try await writer.write("  \"\(name)\": [".utf8)
+    let indent = String(repeating: "  ", count: depth)
+    try await writer.write("\(indent)\"\(name)\": [".utf8)
     for (index, element) in elements.enumerated() {
-      var bytes = Array((index == 0 ? "\n    " : ",\n    ").utf8)
-      value(element).append(to: &bytes, depth: 2)
+      var bytes = Array("\(index == 0 ? "" : ",")\n\(indent)  ".utf8)
+      value(element).append(to: &bytes, depth: depth + 1)
       try await writer.write(bytes)
     }
-    try await writer.write("\(elements.isEmpty ? "" : "\n  ")]\(isLast ? "" : ",")\n".utf8)
+    try await writer.write("\(elements.isEmpty ? "" : "\n\(indent)")]\(isLast ? "" : ",")\n".utf8)
   }
 
   private func entries<Element>(

@@ -26,6 +26,7 @@ enum LoggingEndpoint {
            POST /logging?level=<level>             (change the level of everything)
            POST /logging?level=<target>:<level>    (change the level of a target; also <target>=<level>)
            POST /logging?level=<clause>,<clause>   (several)
+           POST /logging?level=pod/<namespace>/<name>=debug   (details of one pod's connections)
            POST /logging?reset                     (return to the levels at start)
 
     where <level> is one of off, error, warn, info, debug, trace, and <target> begins one of:

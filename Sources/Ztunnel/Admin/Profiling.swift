@@ -19,6 +19,15 @@ enum Profiling {
     return HTTPResponse(headers: ["content-type": "application/xml"], body: .bytes(Array(bytes)))
   }
 
+  /// Whether the heap's account is on: always. What asks for less, or for nothing that makes sense, is told so.
+  static func activation(_ request: HTTPRequest) -> HTTPResponse {
+    switch request.query("activate") {
+    case nil, "true": .text("active: /debug/pprof/heap is always available, and costs nothing until it is read\n")
+    case "false": .text("active: there is no sampling that could be switched off\n")
+    default: .text("activate is true or false\n", status: 400)
+    }
+  }
+
   /// There is no sampler inside: the kernel's sees more, and costs nothing while it is not used.
   static func processor() -> HTTPResponse {
     .text(

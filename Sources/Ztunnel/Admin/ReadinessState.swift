@@ -32,6 +32,19 @@ final class ReadinessState: Sendable {
   var pending: [String] { state.withLock { $0.pending.sorted() } }
   var isDraining: Bool { state.withLock { $0.isDraining } }
 
+  /// One line for the service manager: what `/healthz/ready` says, and what else is not as it should be.
+  func summary(_ conditions: NodeConditions.Values) -> String {
+    let state = state.withLock { $0 }
+    if state.isDraining { return "draining" }
+    guard state.pending.isEmpty else { return "not ready, pending: \(state.pending.sorted().joined(separator: ", "))" }
+    var parts = ["ready"]
+    if !conditions.isAgentConnected { parts.append("the node agent is away: pods are served, none can come or go") }
+    if !state.troubledPods.isEmpty {
+      parts.append("pods that cannot be served yet: \(state.troubledPods.joined(separator: ", "))")
+    }
+    return parts.joined(separator: "; ")
+  }
+
   /// The answer of `/healthz/ready`.
   func answer(_ request: HTTPRequest) -> HTTPResponse {
     guard request.method == "GET" || request.method == "HEAD" else { return .methodNotAllowed(allow: "GET") }

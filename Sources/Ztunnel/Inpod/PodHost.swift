@@ -13,7 +13,8 @@ final class PodHost: ZDSClientHandler {
   private let metrics: ZtunnelMetrics
   private let shared: SharedPods
   private let readiness: ReadinessState
-  private let readinessChanged: (Bool) -> Void
+  private let conditions: NodeConditions
+  private let status: ServiceStatus
   private let escrow: SocketEscrow
   private let hasCertificate: ((WorkloadInfo) -> Bool)?
   private var served: [ProxyID: ServedPod] = [:]
@@ -22,6 +23,8 @@ final class PodHost: ZDSClientHandler {
   private var namesKept = false
   private var isResting = false
   private var answer: ((InstructionAnswer) -> Void)?
+  private var deadline = ContinuousClock.now
+  private var isCut = false
   private var draining = 0
   private var whenDrained: (() -> Void)?
 
@@ -39,7 +42,7 @@ final class PodHost: ZDSClientHandler {
   init(
     loop: EventLoop, workers: [WorkerHandle], configuration: ZtunnelConfiguration, escrow: SocketEscrow,
     logger: Logger, metrics: ZtunnelMetrics, shared: SharedPods, readiness: ReadinessState,
-    hasCertificate: ((WorkloadInfo) -> Bool)? = nil, readinessChanged: @escaping (Bool) -> Void
+    hasCertificate: ((WorkloadInfo) -> Bool)? = nil, conditions: NodeConditions, status: ServiceStatus
   ) {
     self.escrow = escrow
     self.hasCertificate = hasCertificate
@@ -50,7 +53,8 @@ final class PodHost: ZDSClientHandler {
     self.metrics = metrics
     self.shared = shared
     self.readiness = readiness
-    self.readinessChanged = readinessChanged
+    self.conditions = conditions
+    self.status = status
   }
 
   /// Pods served now, for the status line.
@@ -60,6 +64,7 @@ final class PodHost: ZDSClientHandler {
 
   func connected() {
     logger.info("connected to the node agent", metadata: ["socket": "\(configuration.zdsSocketPath)"])
+    conditions.setAgentConnected(true)
     feed(.connected)
   }
 
@@ -70,6 +75,7 @@ final class PodHost: ZDSClientHandler {
       handedOver = []
     }
     namesKept = false
+    conditions.setAgentConnected(false)
     feed(.disconnected)
   }
 
@@ -129,11 +135,33 @@ final class PodHost: ZDSClientHandler {
 
   // MARK: The end
 
-  /// Stops every pod gracefully. Suspends until the last connection is gone or its deadline has passed.
-  func shutDown() async {
+  private func isKept(_ uid: WorkloadUID, _ pod: ServedPod) -> Bool {
+    handedOver.contains(uid) || escrow.isStored(pod.namespace)
+  }
+
+  /// Somebody keeps sockets for a successor that is not there yet. Where nobody keeps any, it is not known whether there
+  /// is one, and new connections are not for a process that leaves (lifecycle.md §6).
+  var hasSuccessorToCome: Bool { !isResting && served.contains { isKept($0.key.uid, $0.value) } }
+
+  /// Goes on serving new connections as long as others run, `end` at most. Returns at once where somebody else serves.
+  ///
+  /// Where the successor starts only after this process has gone, new connections would otherwise wait for as long as the
+  /// oldest one runs: longer than clients and peers have patience.
+  func serveOn(until end: ContinuousClock.Instant) async {
+    while hasSuccessorToCome, !isCut, .now < end {
+      if await load().isNothing { return }
+      await loop.sleep(for: min(Self.look, end - .now))
+    }
+  }
+
+  /// Time between two looks whether anything still runs.
+  private static let look = Duration.milliseconds(50)
+
+  /// Stops every pod gracefully. Suspends until the last connection is gone or `deadline` has passed.
+  func shutDown(until deadline: ContinuousClock.Instant) async {
+    self.deadline = deadline
     feed(.shutDown)
     guard draining > 0 else { return }
-    reportProgress(at: .now + configuration.terminationDeadline)
     await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
       whenDrained = { continuation.resume() }
     }
@@ -141,41 +169,41 @@ final class PodHost: ZDSClientHandler {
 
   /// Has everything that is being drained cut now.
   func cut() {
+    isCut = true
     for worker in workers { worker.post { $0.cut() } }
   }
 
-  /// Says every five seconds, and once a second in the status, what the end still waits for.
-  private func reportProgress(at deadline: ContinuousClock.Instant, turn: Int = 0) {
+  private func load() async -> DrainLoad {
+    var load = DrainLoad()
+    for worker in workers { load += await worker.run { $0.load } }
+    return load
+  }
+
+  /// Says every five seconds, and once a second in the status, what the end still waits for, until there are no pods.
+  func reportEnd(at deadline: ContinuousClock.Instant, turn: Int = 0) {
     loop.spawn { [self] in
-      var load = DrainLoad()
-      for worker in workers {
-        let part = await worker.run { $0.drainLoad }
-        load.connections += part.connections
-        load.tunnels += part.tunnels
-      }
-      guard draining > 0 else { return }
+      let load = await load()
+      guard draining > 0 || !served.isEmpty else { return }
       let left = max(0, (deadline - .now).components.seconds)
       ServiceNotifier.status("draining: \(load.connections) connections are open, at most \(left)s more")
       if turn % 5 == 1 {
         logger.info(
           "draining",
           metadata: [
-            "connections": "\(load.connections)", "inbound_tunnels": "\(load.tunnels)", "pods": "\(draining)",
-            "deadline_in": "\(left)s",
+            "connections": "\(load.connections)", "inbound_tunnels": "\(load.tunnels)",
+            "pods": "\(draining + served.count)", "deadline_in": "\(left)s",
           ])
       }
-      _ = loop.schedule(after: .seconds(1)) { [weak self] in
-        guard let self, draining > 0 else { return }
-        reportProgress(at: deadline, turn: turn + 1)
-      }
+      _ = loop.schedule(after: .seconds(1)) { [weak self] in self?.reportEnd(at: deadline, turn: turn + 1) }
     }
   }
 
   // MARK: Actions
 
   private func feed(_ input: WorkloadManager<NetworkNamespace>.Input) {
-    perform(manager.receive(input))
+    let actions = manager.receive(input)
     publish()
+    perform(actions)
   }
 
   /// Tells those who only look.
@@ -187,6 +215,8 @@ final class PodHost: ZDSClientHandler {
     if manager.hasSnapshot { readiness.done(ReadinessState.pods) }
     readiness.setTroubled(
       manager.pendingCount == 0 ? [] : workloads.values.filter { $0.state == .pending }.map { "\($0.info)" }.sorted())
+    conditions.setPodsNotStored(escrow.withoutRoom.count)
+    status.update()
   }
 
   private func perform(_ actions: [WorkloadManager<NetworkNamespace>.Action]) {
@@ -218,7 +248,8 @@ final class PodHost: ZDSClientHandler {
           guard let self else { return }
           feed(.retryTimerFired)
         }
-      case .readiness(let ready): readinessChanged(ready)
+      // What the status says of it is told when it changes.
+      case .readiness: break
       }
     }
     if !lettingGo.isEmpty {
@@ -284,16 +315,17 @@ final class PodHost: ZDSClientHandler {
     let pod = served.removeValue(forKey: id)
     var isKept = false
     if let pod, mode == .graceful {
-      isKept = handedOver.contains(id.uid) || escrow.isStored(pod.namespace)
+      isKept = self.isKept(id.uid, pod)
     } else if let pod, !manager.namespaces.contains(pod.namespace) {
       escrow.forget(pod.namespace)
     }
-    let leavesBacklog = isKept
+    let (leavesBacklog, end) = (isKept, deadline)
     await withTaskGroup(of: Void.self) { group in
       for worker in workers {
-        group.addTask { await worker.run { await $0.drain(id, mode, leavingBacklog: leavesBacklog) } }
+        group.addTask { await worker.run { await $0.drain(id, mode, until: end, leavingBacklog: leavesBacklog) } }
       }
     }
+    conditions.setPodsNotStored(escrow.withoutRoom.count)
     logger.info(
       "pod is no longer served",
       metadata: ["workload": "\(pod?.info.description ?? "")", "uid": "\(id.uid)", "mode": "\(mode)"])

@@ -22,6 +22,8 @@ final class SocketEscrow {
   private var waiting: [NamespaceIdentity: [EscrowedSocket]] = [:]
   /// Names in the store, with the number of descriptors; nil where an earlier ztunnel stored them.
   private var stored: [String: Int?] = [:]
+  /// Pods for which the store had no room.
+  private(set) var withoutRoom: Set<NamespaceIdentity> = []
 
   /// `storeLimit` is how many descriptors the service manager keeps; none are given to it where it is zero.
   init(
@@ -65,6 +67,7 @@ final class SocketEscrow {
     if replacing { removeStored(name) }
     let used = stored.values.reduce(0) { $0 + ($1 ?? 0) }
     guard used + descriptors.count <= storeLimit else {
+      withoutRoom.insert(namespace)
       logger.warning(
         "the descriptor store is full: new connections to this pod are refused while no ztunnel runs",
         metadata: ["netns": "\(namespace)", "limit": "\(storeLimit)", "check": "FileDescriptorStoreMax= of the unit"])
@@ -75,6 +78,7 @@ final class SocketEscrow {
       return
     }
     stored.updateValue(descriptors.count, forKey: name)
+    withoutRoom.remove(namespace)
   }
 
   /// Whether the service manager keeps this pod's sockets.
@@ -85,12 +89,14 @@ final class SocketEscrow {
   /// The pod is gone: nobody is to keep its sockets.
   func forget(_ namespace: NamespaceIdentity) {
     waiting[namespace] = nil
+    withoutRoom.remove(namespace)
     let name = Self.name(namespace)
     if stored.keys.contains(name) { removeStored(name) }
   }
 
   /// Lets go of whatever waits for pods that are not there any more.
   func discard(except wanted: Set<NamespaceIdentity>) {
+    withoutRoom.formIntersection(wanted)
     let names = Set(wanted.map(Self.name))
     let gone = waiting.keys.filter { !wanted.contains($0) }
     for namespace in gone { waiting[namespace] = nil }

@@ -10,7 +10,11 @@ import Vocabulary
 /// their own, so that a large one delays nothing else on the loop.
 public final class MeshFileSource {
   /// Why the latest version of the file is not in force; nil when it is.
-  public private(set) var latestError: MeshFileSourceError?
+  public private(set) var latestError: MeshFileSourceError? {
+    didSet { latestErrorChanged?(latestError) }
+  }
+  /// Told of every change of ``latestError``, on the loop.
+  var latestErrorChanged: ((MeshFileSourceError?) -> Void)?
 
   private let source: LocalMeshSource
   private let period: Duration
@@ -18,7 +22,11 @@ public final class MeshFileSource {
   private let log: Logger
   private let state: MeshState
 
-  private var document: MeshDocument
+  private(set) var document: MeshDocument {
+    didSet { documentChanged?(document) }
+  }
+  /// Told of every version that is put in force after the first, on the loop.
+  var documentChanged: ((MeshDocument) -> Void)?
   private var firstDelta: MeshDelta?
   private var signature: FileSignature?
   private var watcher: FileWatcher?

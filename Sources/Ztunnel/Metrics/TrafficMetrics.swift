@@ -57,7 +57,7 @@ final class TrafficShard {
   /// The series of `labels`; the one of everything that is too much where there are too many.
   func series(_ labels: TrafficLabels) -> TrafficSeries {
     if let series = known[labels] { return series }
-    guard metrics.claimSeries() else {
+    guard metrics.claimSeries(labels) else {
       return known[.overflow(labels.reporter)] ?? insert(.overflow(labels.reporter))
     }
     return insert(labels)
@@ -86,7 +86,10 @@ final class TrafficMetrics: Sendable {
   private struct State {
     var shards: [ObjectIdentifier: TrafficShard.Published] = [:]
     var retired: [TrafficLabels: Retired] = [:]
-    var count = 0
+    /// How many shards count under each label set.
+    var shardsOf: [TrafficLabels: Int] = [:]
+    /// Their sum.
+    var claims = 0
   }
 
   private let limit: Int
@@ -95,8 +98,11 @@ final class TrafficMetrics: Sendable {
   private let state = Mutex(State())
   private let latest = Mutex<[(labels: TrafficLabels, totals: TrafficTotals)]>([])
 
-  /// Registers the metrics. `limit` bounds the series over all pods and workers; `retention` is how long what is counted
-  /// no more is shown.
+  /// A label set costs memory in each pod and on each worker that counts under it: this many times over at most.
+  private static let claimsPerSeries = 32
+
+  /// Registers the metrics. `limit` bounds the label sets, however many pods and workers count under one; `retention` is
+  /// how long what is counted no more is shown.
   init(_ registry: MetricRegistry, limit: Int = 5000, retention: Duration = .seconds(600)) {
     self.limit = limit
     self.retention = retention
@@ -104,11 +110,14 @@ final class TrafficMetrics: Sendable {
     register(registry)
   }
 
-  /// False when there are too many already.
-  func claimSeries() -> Bool {
+  /// A shard begins to count under `labels`; false when there are too many label sets already.
+  func claimSeries(_ labels: TrafficLabels) -> Bool {
     let isFree = state.withLock { state in
-      guard state.count < limit else { return false }
-      state.count += 1
+      guard state.shardsOf[labels] != nil || state.shardsOf.count < limit,
+        state.claims < limit * Self.claimsPerSeries
+      else { return false }
+      state.shardsOf[labels, default: 0] += 1
+      state.claims += 1
       return true
     }
     if !isFree { folded.add() }
@@ -123,8 +132,12 @@ final class TrafficMetrics: Sendable {
     let series = shard.series.withLock { $0 }
     state.withLock { state in
       state.shards[ObjectIdentifier(shard)] = nil
-      state.count -= min(state.count, series.count)
       for one in series {
+        // The series of everything that is too much claimed no place, and gives none back.
+        if one.labels != .overflow(one.labels.reporter), let shards = state.shardsOf[one.labels] {
+          state.shardsOf[one.labels] = shards > 1 ? shards - 1 : nil
+          state.claims -= 1
+        }
         var retired = state.retired[one.labels] ?? Retired(until: .now)
         retired.totals += one.totals
         retired.until = .now + retention

@@ -8,6 +8,22 @@ struct WorkerReport: Sendable {
     /// By the application.
     var bytesSent: UInt64 = 0
     var bytesReceived: UInt64 = 0
+    /// Connections opened so far.
+    var openedInbound: UInt64 = 0
+    var openedOutbound: UInt64 = 0
+
+    /// Without what is only true now.
+    var counters: Pod {
+      var part = self
+      (part.inboundConnections, part.outboundConnections) = (0, 0)
+      return part
+    }
+
+    /// A counter has become smaller: the pod's proxy is another one.
+    func hasRestarted(since last: Pod) -> Bool {
+      bytesSent < last.bytesSent || bytesReceived < last.bytesReceived || openedInbound < last.openedInbound
+        || openedOutbound < last.openedOutbound
+    }
   }
 
   struct PodName: Hashable, Comparable, Sendable {
@@ -42,15 +58,6 @@ struct WorkerReport: Sendable {
     left.poolStreams += right.poolStreams
     for (name, pod) in right.pods { left.pods[name, default: Pod()] += pod }
   }
-
-  /// The pods by name; the last of more than `limit` as one.
-  func shown(atMost limit: Int) -> [(PodName, Pod)] {
-    let sorted = pods.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
-    guard sorted.count > limit else { return sorted }
-    var rest = Pod()
-    for (_, pod) in sorted[limit...] { rest += pod }
-    return sorted[..<limit] + [(PodName(namespace: "overflow", name: "overflow"), rest)]
-  }
 }
 
 extension WorkerReport.Pod {
@@ -59,5 +66,7 @@ extension WorkerReport.Pod {
     left.outboundConnections += right.outboundConnections
     left.bytesSent &+= right.bytesSent
     left.bytesReceived &+= right.bytesReceived
+    left.openedInbound &+= right.openedInbound
+    left.openedOutbound &+= right.openedOutbound
   }
 }

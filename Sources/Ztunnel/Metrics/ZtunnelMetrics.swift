@@ -25,17 +25,22 @@ final class ZtunnelMetrics: Sendable {
   let handshakeDurations: MetricFamily<Histogram>
   let tunnelRequestDurations: MetricFamily<Histogram>
   let poolStreams: MetricFamily<Counter>
+  let acceptPauses: Counter
   /// How it goes with the control plane; nil without one.
   private let controlPlane = Mutex<(@Sendable () -> XDSStatistics)?>(nil)
   /// What the workers last said of themselves.
   private let reports = Mutex<[Int: WorkerReport]>([:])
+  private let places: Mutex<PodPlaces>
+  /// What is shown of each pod.
+  private let pods = Mutex<[(WorkerReport.PodName, WorkerReport.Pod)]>([])
 
   private static let latencyBounds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
   /// Pods with series of their own.
   private static let mostPods = 500
 
-  /// `version` is the tag of the build.
-  init(version: String) {
+  /// `version` is the tag of the build; `mostPods` have series of their own.
+  init(version: String, mostPods: Int = ZtunnelMetrics.mostPods) {
+    places = Mutex(PodPlaces(limit: mostPods))
     registry = MetricRegistry(prefix: "ztunnel")
     traffic = TrafficMetrics(registry)
     let source = [
@@ -74,6 +79,8 @@ final class ZtunnelMetrics: Sendable {
     poolStreams = registry.counters(
       "ztunnel_pool_streams_opened", "Streams opened on tunnels, by whether the tunnel was there already",
       labels: ["tunnel"])
+    acceptPauses = registry.counter(
+      "ztunnel_accept_pauses", "Times that a listener paused for lack of descriptors or memory")
     for reporter in TrafficLabels.Reporter.allCases {
       // A histogram that is there from the start makes rates right from the first observation.
       _ = (connectDurations(reporter.rawValue), handshakeDurations(reporter.rawValue))
@@ -83,6 +90,7 @@ final class ZtunnelMetrics: Sendable {
     ) { $0.add(["component": "ztunnel", "tag": version], Int64(1)) }
     registry.addProcessMetrics()
     registerReports()
+    registerPods()
     registerDNS()
   }
 
@@ -92,6 +100,8 @@ final class ZtunnelMetrics: Sendable {
     reports.withLock { reports in
       for report in latest { reports[report.worker] = report }
     }
+    let shown = places.withLock { $0.show(sums().pods) }
+    pods.withLock { $0 = shown }
     traffic.refresh()
   }
 
@@ -156,24 +166,31 @@ final class ZtunnelMetrics: Sendable {
     }
     gauge("ztunnel_pool_streams", "Streams open on tunnels to next hops") { $1.add([:], Int64($0.poolStreams)) }
     gauge("ztunnel_inbound_tunnels", "Tunnels that peers opened") { $1.add([:], Int64($0.inboundTunnels)) }
-    gauge("ztunnel_pod_connections", "Connections under way, by pod") { report, samples in
-      for (pod, part) in report.shown(atMost: Self.mostPods) {
-        samples.add(
-          ["namespace": pod.namespace, "pod": pod.name, "direction": "inbound"], Int64(part.inboundConnections))
-        samples.add(
-          ["namespace": pod.namespace, "pod": pod.name, "direction": "outbound"], Int64(part.outboundConnections))
+  }
+
+  private func registerPods() {
+    func collect(
+      _ description: MetricDescription, label: String, _ parts: [(String, @Sendable (WorkerReport.Pod) -> Int64)]
+    ) {
+      registry.collect(description) { [weak self] samples in
+        for (pod, report) in self?.pods.withLock({ $0 }) ?? [] {
+          for (value, part) in parts {
+            samples.add(
+              [("namespace", pod.namespace), ("pod", pod.name), (label, value)], .integer(part(report)))
+          }
+        }
       }
     }
-    registry.collect(
-      MetricDescription(.counter, "ztunnel_pod_bytes", "Bytes that applications sent and received", unit: "bytes")
-    ) { [weak self] samples in
-      for (pod, part) in self?.sums().shown(atMost: Self.mostPods) ?? [] {
-        samples.add(
-          ["namespace": pod.namespace, "pod": pod.name, "way": "sent"], Int64(clamping: part.bytesSent))
-        samples.add(
-          ["namespace": pod.namespace, "pod": pod.name, "way": "received"], Int64(clamping: part.bytesReceived))
-      }
-    }
+    collect(
+      MetricDescription(.gauge, "ztunnel_pod_connections", "Connections under way, by pod"), label: "direction",
+      [("inbound", { Int64($0.inboundConnections) }), ("outbound", { Int64($0.outboundConnections) })])
+    collect(
+      MetricDescription(.counter, "ztunnel_pod_connections_opened", "Connections opened, by pod"), label: "direction",
+      [("inbound", { Int64(clamping: $0.openedInbound) }), ("outbound", { Int64(clamping: $0.openedOutbound) })])
+    collect(
+      MetricDescription(.counter, "ztunnel_pod_bytes", "Bytes that applications sent and received", unit: "bytes"),
+      label: "way",
+      [("sent", { Int64(clamping: $0.bytesSent) }), ("received", { Int64(clamping: $0.bytesReceived) })])
   }
 
   /// Adds what is asked of others when the text is made.
@@ -222,6 +239,28 @@ extension ZtunnelMetrics {
     ) { samples in
       samples.add(["reporter": "source"], Int64(clamping: revocations.rejections(.source)))
       samples.add(["reporter": "destination"], Int64(clamping: revocations.rejections(.destination)))
+    }
+    registry.collect(
+      MetricDescription(
+        .counter, "istio_crl_untracked_connections", "Tunnels that a change of the CRL would not have closed")
+    ) { samples in
+      // None: a tunnel keeps the chain its peer was trusted by for as long as it is open, and is looked at each time.
+      samples.add(["reporter": "source"], Int64(0))
+      samples.add(["reporter": "destination"], Int64(0))
+    }
+  }
+
+  /// Adds what may be wrong with the node.
+  func register(_ conditions: NodeConditions) {
+    func gauge(_ name: String, _ help: String, _ value: @escaping @Sendable (NodeConditions.Values) -> Int64) {
+      registry.collect(MetricDescription(.gauge, name, help)) { $0.add([:], value(conditions.current)) }
+    }
+    gauge("ztunnel_node_agent_connected", "1 while the node agent is connected") { $0.isAgentConnected ? 1 : 0 }
+    gauge("ztunnel_mesh_file_refused", "1 while an older version of the mesh file is in force than the one on disk") {
+      $0.meshFileError == nil ? 0 : 1
+    }
+    gauge("ztunnel_pods_not_stored", "Pods whose sockets did not fit into the service manager's descriptor store") {
+      Int64($0.podsNotStored)
     }
   }
 

@@ -1,13 +1,12 @@
 import Glibc
 import Linux
-import Logging
 import Vocabulary
 
 /// Takes connections from one listener on one loop. The listener is shared with other loops; the kernel wakes one.
 final class Acceptor {
   private let listener: PodListener
   private let loop: EventLoop
-  private let logger: Logger
+  private let trouble: AcceptTrouble
   private let reserve: DescriptorReserve
   private let accepted: (SharedDescriptor, SocketAddress) -> Void
   private var watch: Watch?
@@ -23,13 +22,13 @@ final class Acceptor {
   private static let rest = Duration.milliseconds(100)
 
   init(
-    _ listener: PodListener, loop: EventLoop, reserve: DescriptorReserve, logger: Logger,
+    _ listener: PodListener, loop: EventLoop, reserve: DescriptorReserve, trouble: AcceptTrouble,
     accepted: @escaping (SharedDescriptor, SocketAddress) -> Void
   ) {
     self.listener = listener
     self.loop = loop
     self.reserve = reserve
-    self.logger = logger
+    self.trouble = trouble
     self.accepted = accepted
   }
 
@@ -84,9 +83,7 @@ final class Acceptor {
   func retryStart(after error: SystemError) { wait(after: error) }
 
   private func wait(after error: SystemError) {
-    logger.warning(
-      "cannot accept connections for now",
-      metadata: ["port": "\(listener.role.rawValue)", "error": "\(error)"])
+    trouble.report(listener.role, error)
     watch?.cancel()
     watch = nil
     pause = loop.schedule(after: Self.rest) { [unowned self] in

@@ -61,6 +61,7 @@ final class ConnectionRecord {
     pod.worker.context.accessLog.write(.opened(record))
     if facts.isDestinationPending { pending = PendingLabels(facts.labels) } else { countOpening(facts.labels) }
     pod.live[ObjectIdentifier(self)] = self
+    if record.direction == .outbound { pod.openedOutbound &+= 1 } else { pod.openedInbound &+= 1 }
   }
 
   /// Names who answered from beyond a network gateway: what it says of itself, and who it has proven to be

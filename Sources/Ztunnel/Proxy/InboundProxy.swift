@@ -76,6 +76,13 @@ struct InboundProxy {
     do throws(ProxyError) {
       try connection.check()
       let decision = pod.decide(attributes, for: workload)
+      pod.log.inbound(stream.headers)?.debug(
+        "policy asked",
+        metadata: [
+          "src.addr": "\(peer)", "src.identity": "\(identity)", "dst.addr": "\(route.policyDestination)",
+          "target": "\(route.target)", "allowed_by": "\(decision.allowedBy ?? "")",
+          "rejection": "\(decision.rejection?.summary ?? "")",
+        ])
       if let rejection = decision.rejection { throw .policyRejected(rejection) }
       record.allowedBy = decision.allowedBy
       let application: SharedDescriptor

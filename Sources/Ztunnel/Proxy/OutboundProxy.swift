@@ -67,7 +67,7 @@ struct OutboundProxy {
       var opened: UpstreamEnd?
       do throws(ProxyError) {
         try connection.check()
-        let end = try await open(upstream, source, record)
+        let end = try await open(upstream, source, record, destination)
         opened = end
         try connection.check()
         try await announce?()
@@ -98,10 +98,19 @@ struct OutboundProxy {
   }
 
   private func open(
-    _ upstream: Upstream, _ source: Workload, _ record: ConnectionRecord
+    _ upstream: Upstream, _ source: Workload, _ record: ConnectionRecord, _ destination: SocketAddress
   ) async throws(ProxyError) -> UpstreamEnd {
+    func tell(_ headers: HTTP2Headers?, _ way: String, _ nextHop: SocketAddress) {
+      pod.log.outbound(headers.flatMap(PodLog.traceID) ?? "none")?.debug(
+        "route chosen",
+        metadata: [
+          "src.addr": "\(peer)", "original_dst": "\(destination)", "way": "\(way)", "dst.addr": "\(nextHop)",
+          "authority": "\(headers?[":authority"] ?? "")", "attempt": "\(record.record.endpointsTried)",
+        ])
+    }
     switch upstream {
     case .plain(let address, _, _):
+      tell(nil, "plaintext", address)
       do throws(DialError) {
         let start = ContinuousClock.now
         let socket = try await worker.dialer.connect(to: address, in: pod.pod.namespace)
@@ -110,11 +119,13 @@ struct OutboundProxy {
       } catch { throw .upstreamUnreachable(error) }
     case .tunnel(let route):
       let headers = TunnelHeaders.request(route, from: source, client: peer, using: &worker.random)
+      tell(headers, "tunnel", route.nextHop)
       return .stream(try await pod.pool.connect(route, as: source, headers))
     case .doubleTunnel(let route):
       let outer = TunnelHeaders.request(route.outer, from: source, client: peer, using: &worker.random)
       var inner = outer
       inner.append("x-forwarded-network", route.forwardedNetwork)
+      tell(inner, "tunnel in a tunnel", route.outer.nextHop)
       let (stream, identity) = try await pod.pool.connect(route, as: source, outer: outer, inner: inner)
       record.relabelDestination(Baggage(headers: stream.headers.all("baggage")), identity)
       return .stream(stream)

@@ -1,3 +1,4 @@
+import HTTP2
 import Linux
 import Mesh
 import Telemetry
@@ -56,6 +57,12 @@ struct PassthroughProxy {
     do throws(ProxyError) {
       try connection.check()
       let decision = pod.decide(attributes, for: workload)
+      pod.log.inbound(HTTP2Headers())?.debug(
+        "policy asked of a plaintext connection",
+        metadata: [
+          "src.addr": "\(peer)", "dst.addr": "\(destination)", "allowed_by": "\(decision.allowedBy ?? "")",
+          "rejection": "\(decision.rejection?.summary ?? "")",
+        ])
       if let rejection = decision.rejection { throw .policyRejected(rejection) }
       record.allowedBy = decision.allowedBy
       let upstream: SharedDescriptor

@@ -11,6 +11,7 @@ final class PodWorker {
   let pod: PodProxy
   unowned let worker: Worker
   let pool: TunnelPool
+  let log: PodLog
   /// Nil where the DNS proxy is off.
   private let dns: PodDNS?
   let traffic: TrafficShard
@@ -21,6 +22,9 @@ final class PodWorker {
   var bytesReceived: UInt64 = 0
   /// The congestion control for connections to the application; nil where the pod's default will do.
   private(set) var localCongestionControl: String?
+  /// Connections with a record, since the pod has been served.
+  var openedInbound: UInt64 = 0
+  var openedOutbound: UInt64 = 0
   private var acceptors: [Acceptor] = []
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
@@ -40,6 +44,7 @@ final class PodWorker {
   init(_ pod: PodProxy, worker: Worker) {
     self.pod = pod
     self.worker = worker
+    log = PodLog(worker.context.logger, pod.info, levels: worker.context.levels)
     traffic = TrafficShard(worker.context.metrics.traffic)
     pool = TunnelPool(worker: worker, namespace: pod.namespace)
     dns = worker.context.configuration.dnsProxy.map { PodDNS(pod, $0.resolver, worker: worker) }
@@ -58,7 +63,7 @@ final class PodWorker {
       throw error
     }
     for listener in sockets.listeners {
-      let acceptor = Acceptor(listener, loop: loop, reserve: worker.reserve, logger: worker.context.logger) {
+      let acceptor = Acceptor(listener, loop: loop, reserve: worker.reserve, trouble: worker.context.acceptTrouble) {
         [unowned self] socket, peer in
         accepted(socket, peer, listener)
       }
@@ -115,13 +120,13 @@ final class PodWorker {
     report?()
   }
 
-  /// Connections, those that are being set up included, and inbound tunnels.
-  var load: (connections: Int, tunnels: Int) { (tracked.count, servers.count) }
+  /// What is under way here.
+  var load: DrainLoad { DrainLoad(connections: tracked.count, tunnels: servers.count, tasks: tasks) }
 
   private func cut() {
     stopping = .drained
     for connection in Array(tracked.values) { connection.abort(.drained) }
-    for server in Array(servers.values) { server.close(.closedLocally) }
+    for server in Array(servers.values) { server.closeAfterSending() }
     dns?.cut()
   }
 
@@ -295,6 +300,8 @@ final class PodWorker {
     }
     mine.bytesSent = bytesSent
     mine.bytesReceived = bytesReceived
+    mine.openedInbound = openedInbound
+    mine.openedOutbound = openedOutbound
     report.pods[WorkerReport.PodName(namespace: pod.info.namespace, name: pod.info.name), default: .init()] += mine
     for connection in tracked.values where connection.holdsSocket {
       // Policy is asked about inbound ones only.

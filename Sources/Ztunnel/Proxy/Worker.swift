@@ -16,16 +16,18 @@ struct WorkerContext: Sendable {
   let revocations: RevocationState?
   let accessLog: AccessLog
   let logger: Logger
+  let levels: LogLevels
   let names: NameService
   let metrics: ZtunnelMetrics
   /// Nil where the whole mesh is known.
   let demands: ControlPlane?
+  let acceptTrouble: AcceptTrouble
 
   /// Without `names` the system's lookup finds the addresses of host names.
   init(
     configuration: ZtunnelConfiguration, certificates: CertificateStore, revocations: RevocationState? = nil,
-    accessLog: AccessLog, logger: Logger, metrics: ZtunnelMetrics, names: NameService? = nil,
-    demands: ControlPlane? = nil
+    accessLog: AccessLog, logger: Logger, levels: LogLevels = LogLevels(), metrics: ZtunnelMetrics,
+    names: NameService? = nil, demands: ControlPlane? = nil
   ) {
     self.metrics = metrics
     self.configuration = configuration
@@ -33,16 +35,30 @@ struct WorkerContext: Sendable {
     self.revocations = revocations
     self.accessLog = accessLog
     self.logger = logger
+    self.levels = levels
     self.names = names ?? NameService(SystemResolver(ipv6Enabled: configuration.ipv6Enabled))
     self.demands = demands
+    acceptTrouble = AcceptTrouble(logger: logger, pauses: metrics.acceptPauses)
   }
 }
 
 /// What still runs while a process or a pod ends.
 struct DrainLoad: Sendable, Equatable {
+  /// Of applications.
   var connections = 0
   /// Inbound tunnels, idle ones too.
   var tunnels = 0
+  /// Connections and tunnels that are being set up.
+  var tasks = 0
+
+  /// Nobody would notice if the process left now.
+  var isNothing: Bool { connections == 0 && tasks == 0 }
+
+  static func += (left: inout DrainLoad, right: DrainLoad) {
+    left.connections += right.connections
+    left.tunnels += right.tunnels
+    left.tasks += right.tasks
+  }
 }
 
 /// One thread of the data path: it accepts connections of every pod and keeps each until it ends. Nothing in it is shared
@@ -119,18 +135,21 @@ final class Worker {
     for pod in pods.values { pod.rest(isResting) }
   }
 
-  /// Stops serving a pod. Suspends until its last connection is gone. With `leavingBacklog`, what waits to be accepted is
-  /// left to whoever else has the sockets.
-  func drain(_ id: ProxyID, _ mode: DrainMode, leavingBacklog: Bool = false) async {
+  /// Stops serving a pod. Suspends until its last connection is gone; gracefully, until `deadline` at most. With
+  /// `leavingBacklog`, what waits to be accepted is left to whoever else has the sockets.
+  func drain(
+    _ id: ProxyID, _ mode: DrainMode, until deadline: ContinuousClock.Instant = .now, leavingBacklog: Bool = false
+  ) async {
     guard let proxy = pods.removeValue(forKey: id) else { return }
     leaving[id] = proxy
-    let limit =
+    let now = ContinuousClock.now
+    let end =
       switch mode {
-      case .graceful: isCut ? .zero : context.configuration.terminationDeadline
-      case .removal: isCut ? .zero : Self.removalLimit
-      case .immediate: Duration.zero
+      case .graceful: isCut ? now : deadline
+      case .removal: isCut ? now : now + Self.removalLimit
+      case .immediate: now
       }
-    await proxy.stop(mode, deadline: .now + limit, leavingBacklog: leavingBacklog)
+    await proxy.stop(mode, deadline: end, leavingBacklog: leavingBacklog)
     leaving[id] = nil
   }
 
@@ -171,12 +190,11 @@ final class Worker {
     for pod in leaving.values { pod.stopWaiting() }
   }
 
-  /// What is under way in the pods that are being drained.
-  var drainLoad: DrainLoad {
-    leaving.values.reduce(into: DrainLoad()) {
-      $0.connections += $1.load.connections
-      $0.tunnels += $1.load.tunnels
-    }
+  /// What is under way in all pods.
+  var load: DrainLoad {
+    var sum = pods.values.reduce(into: DrainLoad()) { $0 += $1.load }
+    for pod in leaving.values { sum += pod.load }
+    return sum
   }
 
   // MARK: Mesh state

@@ -22,7 +22,7 @@ final class Daemon {
   private let keeper: CertificateKeeper?
   private let revocations: RevocationSource?
   private var isServing = false
-  private let readiness: Readiness
+  private let status: ServiceStatus
   private let pods: PodHost
   private let client: ZDSClient
   private let metrics: ZtunnelMetrics
@@ -66,7 +66,7 @@ final class Daemon {
     }
     let context = WorkerContext(
       configuration: configuration, certificates: certificates, revocations: tls.revocations,
-      accessLog: log.accessLog, logger: Logger(label: "ztunnel::proxy"), metrics: metrics,
+      accessLog: log.accessLog, logger: Logger(label: "ztunnel::proxy"), levels: log.levels, metrics: metrics,
       demands: settings.isOnDemand ? controlPlane : nil)
     vault = try configuration.snapshot.map { try SnapshotVault($0) }
     keeper = vault.flatMap { vault in
@@ -83,12 +83,16 @@ final class Daemon {
     }
     publisher.workers = workers
     revocations = try Self.revocations(configuration, tls, workers, control)
-    let readiness = Readiness(logger: logger)
-    self.readiness = readiness
+    let staticMesh = Self.staticMesh(meshFile, settings, shared, hasControlPlane: configuration.discovery != nil)
+    let conditions = NodeConditions()
+    metrics.register(conditions)
+    meshFile?.latestErrorChanged = { conditions.setMeshFileError($0.map { "\($0.summary)" }) }
     var pending: Set = [ReadinessState.proxy, ReadinessState.pods]
     if configuration.discovery != nil { pending.insert(ReadinessState.mesh) }
     let readinessState = ReadinessState(pending: pending)
     self.readinessState = readinessState
+    let status = ServiceStatus(readinessState, conditions, logger: logger)
+    self.status = status
     let sharedPods = SharedPods()
     pods = PodHost(
       loop: control, workers: workers, configuration: configuration,
@@ -101,7 +105,7 @@ final class Daemon {
           return workload.flatMap { certificates.current($0.identity) } != nil
         }
       },
-      readinessChanged: { readiness.changed(to: $0) })
+      conditions: conditions, status: status)
     client = ZDSClient(path: socketPath, on: control, handler: pods)
     reloading = Reloading(meshFile: meshFile, levels: log.levels, logger: logger)
     watchdog = Watchdog(workers, on: control, logger: logger)
@@ -109,8 +113,9 @@ final class Daemon {
     admin = try AdminServer(
       configuration,
       AdminSources(
-        workers: workers, mesh: shared, pods: sharedPods, certificates: certificates, levels: log.levels,
-        metrics: metrics, readiness: readinessState,
+        workers: workers, mesh: shared, staticMesh: staticMesh, pods: sharedPods, certificates: certificates,
+        levels: log.levels,
+        logWriter: log.writer, conditions: conditions, metrics: metrics, readiness: readinessState,
         proofs: EnrolmentProofs(path: configuration.statusSocketPath),
         shutDown: { control.spawn { request.action?() } }))
     try admin.listen()
@@ -121,6 +126,20 @@ final class Daemon {
   private final class ShutdownRequest: @unchecked Sendable {
     // @unchecked: `action` is set before the loop runs, and read on the loop.
     var action: (() -> Void)?
+  }
+
+  /// The mesh of the local file alone, for those who only look; the mesh in force where nobody else describes it.
+  private static func staticMesh(
+    _ file: MeshFileSource?, _ settings: MeshSettings, _ inForce: SharedMesh, hasControlPlane: Bool
+  ) -> SharedMesh? {
+    guard let file else { return nil }
+    guard hasControlPlane else { return inForce }
+    func snapshot(_ document: MeshDocument) -> MeshSnapshot {
+      MeshSnapshot(settings: settings).applying(document.changes()).snapshot
+    }
+    let mesh = SharedMesh(snapshot(file.document))
+    file.documentChanged = { mesh.set(snapshot($0)) }
+    return mesh
   }
 
   private static func revocations(
@@ -151,7 +170,7 @@ final class Daemon {
     keeper?.start()
     guard let discovery = configuration.discovery, let controlPlane else { return serve() }
     // Pods are served once the mesh is known: before that, policies would be missing (lifecycle.md §2).
-    ServiceNotifier.status("not ready: state manager")
+    status.update()
     let journal = vault.map { MeshJournal($0, logger: Logger(label: "ztunnel::snapshot")) }
     let before = MeshRestoration(
       discovery, journal, limit: configuration.snapshot?.maximumAge ?? .zero, of: mesh.beginUpdate(), logger: logger)
@@ -183,6 +202,7 @@ final class Daemon {
   /// The control plane has told everything once.
   private func received() {
     readinessState.done(ReadinessState.mesh)
+    status.update()
     let snapshot = mesh.snapshot
     logger.info(
       "mesh received",
@@ -229,22 +249,33 @@ final class Daemon {
 
   private func drain(_ reason: String) {
     readinessState.drain()
-    let deadline = configuration.terminationDeadline
+    let limit = configuration.terminationDeadline
+    let deadline = ContinuousClock.now + limit
     logger.info(
-      "shutting down: new connections are left to the next ztunnel, open ones run on until they end or the deadline",
-      metadata: ["reason": "\(reason)", "deadline": "\(deadline)"])
+      pods.hasSuccessorToCome
+        ? "shutting down: new connections are served as long as open ones run, then left to the next ztunnel"
+        : "shutting down: no new connections are taken, open ones run on until they end or the deadline",
+      metadata: ["reason": "\(reason)", "deadline": "\(limit)"])
     ServiceNotifier.stopping()
     ServiceNotifier.status("draining")
-    client.stop()
-    meshFile?.stop()
-    revocations?.stop()
-    controlPlane?.stop()
-    _ = control.schedule(after: deadline + ProcessEnd.margin) { [logger, control] in
+    pods.reportEnd(at: deadline)
+    _ = control.schedule(after: limit + ProcessEnd.margin) { [logger, control] in
       logger.error("the end takes longer than its deadline: what still runs is abandoned")
       control.stop()
     }
     control.spawn { [self] in
-      await pods.shutDown()
+      await pods.serveOn(until: deadline - ProcessEnd.lastWords(of: limit))
+      let hasSuccessorToCome = pods.hasSuccessorToCome
+      if hasSuccessorToCome {
+        logger.info("new connections are left to the next ztunnel", metadata: ["deadline_in": "\(deadline - .now)"])
+      }
+      client.stop()
+      meshFile?.stop()
+      revocations?.stop()
+      controlPlane?.stop()
+      // Who comes from here on waits until the next process is there: not for as long as a connection may run.
+      await pods.shutDown(
+        until: hasSuccessorToCome ? min(deadline, .now + ProcessEnd.lastWords(of: limit)) : deadline)
       await admin.end()
       logger.info("stopped")
       control.stop()
@@ -290,26 +321,6 @@ final class MeshPublisher {
       // A newer one is on its way, and says so itself.
       guard version == published else { return }
       logger.debug("mesh in force on every worker", metadata: counts)
-    }
-  }
-}
-
-/// Says when the proxy becomes ready and when it stops being so.
-final class Readiness {
-  private let logger: Logger
-  private var wasReady = false
-
-  init(logger: Logger) { self.logger = logger }
-
-  func changed(to ready: Bool) {
-    if ready {
-      if !wasReady { ServiceNotifier.ready() }
-      wasReady = true
-      ServiceNotifier.status("ready")
-      logger.info("ready")
-    } else {
-      ServiceNotifier.status("not ready: workload proxy manager")
-      logger.info("not ready", metadata: ["pending": "workload proxy manager"])
     }
   }
 }

@@ -22,6 +22,10 @@ struct ProcessEnd {
   /// Has been asked.
   var hasBegun: Bool { signals > 0 }
 
+  /// Time that what was accepted last has to end, when new connections wait for a successor that starts only after this
+  /// process has gone. They, and peers whose handshake has ten seconds, wait this long and for the start.
+  static func lastWords(of deadline: Duration) -> Duration { min(.seconds(3), deadline / 2) }
+
   /// Time that everything beside the connections may take after their deadline.
   static let margin = Duration.seconds(5)
 }

@@ -87,7 +87,7 @@ final class Watchdog {
     for index in book.stalled(at: now, longerThan: interval / 2) where reported.insert(index).inserted {
       logger.critical(
         "a worker makes no progress: the service manager will restart this process",
-        metadata: ["worker": "\(index)", "code": "WORKER_STALLED", "limit": "\(interval)"])
+        metadata: ["worker": "\(index)", "error_code": "WORKER_STALLED", "limit": "\(interval)"])
     }
     for index in book.ask(at: now) {
       let worker = workers[index]

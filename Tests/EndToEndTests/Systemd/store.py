@@ -133,9 +133,14 @@ def echo():
 
     def serve():
         while True:
-            connection, _ = listener.accept()
+            threading.Thread(target=answer, args=[listener.accept()[0]], daemon=True).start()
+
+    def answer(connection):
+        try:
             connection.sendall(connection.recv(100))
             connection.close()
+        except OSError:
+            pass  # The proxy cut it.
     threading.Thread(target=serve, daemon=True).start()
 
 
@@ -201,6 +206,38 @@ until("crash: still as many sockets", lambda: show("NFileDescriptorStore") == "4
 until("the service is up", lambda: show("ActiveState") == "active")
 interrupted("stall", lambda main: os.kill(int(main), 12))
 until("the service is up again", lambda: show("ActiveState") == "active")
+
+# The deadline that the shipped unit gives: a connection runs through it, and others come all the while.
+os.makedirs("/run/systemd/system/store-ztunnel.service.d")
+open("/run/systemd/system/store-ztunnel.service.d/deadline.conf", "w").write(
+    "[Service]\nEnvironment=CONNECTION_TERMINATION_DEADLINE=25s\nTimeoutStopSec=35\n")
+run("systemctl", "daemon-reload")
+interrupted("new deadline", lambda main: os.kill(int(main), 9))
+until("the service is up with the new deadline", lambda: show("ActiveState") == "active")
+live = in_pod(connect)
+live.recv(2)
+live.sendall(b"\x05\x01\x00\x01" + socket.inet_aton(ADDRESS) + (8080).to_bytes(2, "big"))
+live.recv(10)
+snapshots, main = agent.snapshots, show("MainPID")
+restart = subprocess.Popen(["systemctl", "restart", "store-ztunnel.service"])
+until("it is told to stop", lambda: show("ActiveState") == "deactivating")
+begin, served, failed, longest = time.monotonic(), 0, 0, 0.0
+while agent.snapshots == snapshots and time.monotonic() - begin < 60:
+    start = time.monotonic()
+    try:
+        good = finish(in_pod(connect))
+    except OSError:
+        good = False
+    served, failed = served + good, failed + (not good)
+    longest = max(longest, time.monotonic() - start)
+    time.sleep(0.02)
+print(f"restart with an open connection: {served} new connections served, {failed} failed, the longest took "
+      f"{longest:.1f} s, {time.monotonic() - begin:.1f} s in all", flush=True)
+until("no new connection failed while one was open", lambda: failed == 0 and served > 50, 0.1)
+until("none waited as long as a peer's handshake may", lambda: longest < 10, 0.1)
+restart.wait(60)
+until("the service is up after the deadline", lambda: show("ActiveState") == "active")
+until("still as many sockets", lambda: show("NFileDescriptorStore") == "4")
 
 agent.delete()
 until("the pod is gone, and nothing is stored", lambda: show("NFileDescriptorStore") == "0")

@@ -47,6 +47,10 @@ struct NodeOverview: Sendable {
   /// Connections that no ALLOW policy covered where there was one.
   var deniedByNone: Int64
   var failures: Int64
+  var conditions = NodeConditions.Values(isAgentConnected: true)
+  var droppedLogLines: UInt64 = 0
+  /// Lines were dropped a short time ago.
+  var isDroppingLogLines = false
 
   /// What is wrong, the worst first; empty when nothing is.
   var problems: [String] {
@@ -54,6 +58,21 @@ struct NodeOverview: Sendable {
     if isDraining { found.append("draining: this ztunnel is on its way out") }
     if !isReady, !isDraining { found.append("not ready, pending: \(pending.joined(separator: ", "))") }
     if isConnected == false { found.append("no connection to the control plane: what is known stays in force") }
+    // Until it has come for the first time that is what is pending.
+    if isReady, !conditions.isAgentConnected {
+      found.append("no connection to the node agent: pods go on being served, but none can come or go")
+    }
+    if let error = conditions.meshFileError {
+      found.append("the mesh file on disk is refused, and an older version in force: \(error)")
+    }
+    if conditions.podsNotStored > 0 {
+      found.append(
+        "the descriptor store is full: new connections to \(conditions.podsNotStored) pods are refused while no ztunnel "
+          + "runs; see FileDescriptorStoreMax= of the unit")
+    }
+    if isDroppingLogLines {
+      found.append("log lines are dropped, \(droppedLogLines) so far: whoever reads the log is too slow")
+    }
     for pod in pods {
       let name = "\(pod.namespace)/\(pod.name)"
       if !pod.isUp { found.append("\(name) cannot be served: its connections are refused") }
@@ -79,6 +98,10 @@ struct NodeOverview: Sendable {
       "now": .integer(now.secondsSinceEpoch), "ready": .boolean(isReady), "pending": .strings(pending),
       "draining": .boolean(isDraining), "controlPlaneConnected": isConnected.map { .boolean($0) },
       "workloads": .integer(Int64(workloads)), "services": .integer(Int64(services)),
+      "nodeAgentConnected": .boolean(conditions.isAgentConnected),
+      "meshFileError": conditions.meshFileError.map { .string($0) },
+      "podsNotStored": .integer(Int64(conditions.podsNotStored)),
+      "droppedLogLines": .integer(Int64(clamping: droppedLogLines)),
       "problems": .strings(problems), "failures": .integer(failures), "deniedByNone": .integer(deniedByNone),
       "pods": .array(pods.map(Self.json)), "policies": .array(policies.map(Self.json)),
     ])

@@ -15,6 +15,9 @@ struct PageData: Sendable {
     connections > 2000 ? .seconds(3) : .seconds(1)
   }
 
+  /// Log lines dropped within this time are a problem of now.
+  private static let dropMemory = Duration.seconds(600)
+
   /// Every live connection of this node.
   func connections() async -> [ConnectionView.Row] {
     let names = Dictionary(sources.pods.all.map { ($0.uid, "\($0.info.namespace)/\($0.info.name)") }) { first, _ in
@@ -62,13 +65,16 @@ struct PageData: Sendable {
         dryRun: dryRuns[policy.key] ?? 0)
     }
     let readiness = sources.readiness
+    let log = sources.logWriter.counts
     return NodeOverview(
       version: ProductVersion.text, node: configuration.nodeName, now: .now, isReady: readiness.isReady,
       pending: readiness.pending, isDraining: readiness.isDraining,
       isConnected: configuration.discovery == nil ? nil : metrics.isControlPlaneConnected,
       workloads: mesh.workloadCount, services: mesh.serviceCount, pods: pods, policies: policies,
       deniedByNone: denied[WorkerMetrics.nobody] ?? 0,
-      failures: metrics.connectionErrors.readings.reduce(0) { $0 &+ Self.integer($1.reading) })
+      failures: metrics.connectionErrors.readings.reduce(0) { $0 &+ Self.integer($1.reading) },
+      conditions: sources.conditions.current, droppedLogLines: log.dropped,
+      isDroppingLogLines: log.latestDrop.map { .now - $0 < Self.dropMemory } ?? false)
   }
 
   /// By the first label, which is the policy.
