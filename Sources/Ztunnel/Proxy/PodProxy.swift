@@ -27,6 +27,14 @@ struct PodListener: Sendable {
   let isTransparent: Bool
 }
 
+/// A connection that a listener has just given.
+struct PodArrival: Sendable {
+  let socket: SharedDescriptor
+  let peer: SocketAddress
+  let role: ListenerRole
+  let preservesSource: Bool
+}
+
 /// The sockets of a pod that wait for its traffic.
 struct PodSockets: Sendable {
   var listeners: [PodListener]

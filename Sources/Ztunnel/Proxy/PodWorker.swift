@@ -29,6 +29,9 @@ final class PodWorker {
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
   private var handshakes = 0
+  /// Connections accepted here that are on their way to another worker.
+  private var handovers = 0
+  private var isAccepting = true
   /// Tasks that set connections up; they are not registered at once.
   private var tasks = 0
   private var isLeaving = false
@@ -40,6 +43,8 @@ final class PodWorker {
   /// processor from other pods.
   private static let mostHandshakes = 1024
   private static let settlingLimit = Duration.seconds(1)
+  /// Time another worker has to take a connection; it is longer only where that one is stuck.
+  private static let handoverLimit = Duration.milliseconds(50)
 
   init(_ pod: PodProxy, worker: Worker) {
     self.pod = pod
@@ -97,6 +102,7 @@ final class PodWorker {
   /// `leavingBacklog`, the sockets go on to be somebody else's, and so does what waits in their queues; without it, that
   /// is served first.
   func stop(_ mode: DrainMode, deadline: ContinuousClock.Instant, leavingBacklog: Bool) async {
+    isAccepting = false
     for acceptor in acceptors { acceptor.stop(takingBacklog: mode != .immediate && !leavingBacklog) }
     acceptors = []
     if mode != .immediate {
@@ -145,7 +151,9 @@ final class PodWorker {
   }
 
   /// Nothing is under way: no connection, none that is being set up, no tunnel that could bring one.
-  private var isEmpty: Bool { tracked.isEmpty && tasks == 0 && (servers.isEmpty || !countsTunnels) }
+  private var isEmpty: Bool {
+    tracked.isEmpty && tasks == 0 && handovers == 0 && (servers.isEmpty || !countsTunnels)
+  }
 
   private func reportIfEmpty() {
     guard isEmpty, let report = whenEmpty else { return }
@@ -158,17 +166,60 @@ final class PodWorker {
   /// Runs the set-up of a connection as a task of the loop; the pod is not empty while it runs.
   func setUp(_ body: @escaping () async -> Void) {
     tasks += 1
+    worker.load.add(1)
     loop.spawn { [self] in
       await body()
       tasks -= 1
+      worker.load.add(-1)
       reportIfEmpty()
     }
   }
 
   private func accepted(_ socket: SharedDescriptor, _ peer: SocketAddress, _ listener: PodListener) {
     // Not the listener itself: a task that held it would keep its socket listening, with nobody to accept.
-    let preservesSource = listener.isTransparent
-    switch listener.role {
+    let arrival = PodArrival(
+      socket: socket, peer: peer, role: listener.role, preservesSource: listener.isTransparent)
+    if !handOver(arrival) { serve(arrival) }
+  }
+
+  /// Gives a new connection to a worker that has less to do, where there is one: true. One that is not taken in time comes
+  /// back. Who accepts a backlog while the pod leaves keeps what it gets.
+  private func handOver(_ arrival: PodArrival) -> Bool {
+    guard isAccepting, arrival.role != .dns, let (mine, other) = worker.context.balance.lessBusy(than: worker.index)
+    else { return false }
+    let (id, handover) = (pod.id, ConnectionHandover())
+    handovers += 1
+    other.load.add(1)
+    let timer = loop.schedule(after: Self.handoverLimit) { [self] in
+      guard handover.claim() else { return }
+      other.load.isSilent = true
+      handoverEnded(returned: arrival)
+    }
+    nonisolated(unsafe) let deadline = timer
+    other.handle.post { worker in
+      other.load.add(-1)
+      other.load.isSilent = false
+      guard handover.claim() else { return }
+      let isTaken = worker.take(arrival, of: id)
+      mine.handle.post {
+        // Back on the worker that made it.
+        deadline.cancel()
+        $0.handoverEnded(of: id, returned: isTaken ? nil : arrival)
+      }
+    }
+    return true
+  }
+
+  func handoverEnded(returned arrival: PodArrival?) {
+    handovers -= 1
+    if let arrival { serve(arrival) }
+    reportIfEmpty()
+  }
+
+  /// Serves a connection that was accepted here or by another worker.
+  func serve(_ arrival: PodArrival) {
+    let (socket, peer, preservesSource) = (arrival.socket, arrival.peer, arrival.preservesSource)
+    switch arrival.role {
     case .dns:
       dns?.accept(socket)
     case .outbound:
@@ -179,7 +230,7 @@ final class PodWorker {
       setUp { [self] in await SocksProxy(self, socket, peer).run() }
     case .hbone:
       guard handshakes < Self.mostHandshakes else {
-        deny(from: peer, to: SocketAddress(.any(peer.ip.family), listener.role.rawValue), .inbound, .tooManyHandshakes)
+        deny(from: peer, to: SocketAddress(.any(peer.ip.family), arrival.role.rawValue), .inbound, .tooManyHandshakes)
         return
       }
       handshakes += 1
@@ -194,13 +245,14 @@ final class PodWorker {
   /// Registers a connection, so that it can be ended from outside. ``end(_:)`` takes it out again.
   func begin(_ connection: TrackedConnection) {
     tracked[ObjectIdentifier(connection)] = connection
+    worker.load.add(1)
     if let stopping { connection.abort(stopping) }
   }
 
   /// Lets a connection go that has ended.
   func end(_ connection: TrackedConnection) {
     connection.abortAction = nil
-    tracked[ObjectIdentifier(connection)] = nil
+    if tracked.removeValue(forKey: ObjectIdentifier(connection)) != nil { worker.load.add(-1) }
     reportIfEmpty()
   }
 
@@ -220,11 +272,13 @@ final class PodWorker {
   func keep(_ server: HTTP2Connection) {
     let key = ObjectIdentifier(server)
     servers[key] = server
+    worker.load.add(1)
     let previous = server.onClose
     server.onClose = { [weak self] reason in
       previous?(reason)
-      self?.servers[key] = nil
-      self?.reportIfEmpty()
+      guard let self else { return }
+      if servers.removeValue(forKey: key) != nil { worker.load.add(-1) }
+      reportIfEmpty()
     }
     if stopping != nil { server.close(.closedLocally) }
   }

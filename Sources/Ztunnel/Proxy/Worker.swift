@@ -22,6 +22,7 @@ struct WorkerContext: Sendable {
   /// Nil where the whole mesh is known.
   let demands: ControlPlane?
   let acceptTrouble: AcceptTrouble
+  let balance = WorkerBalance()
 
   /// Without `names` the system's lookup finds the addresses of host names.
   init(
@@ -72,6 +73,7 @@ final class Worker {
   /// One for each connection that one turn of accepting can bring.
   let reserve = DescriptorReserve(size: Acceptor.turn)
   let metrics: WorkerMetrics
+  let load: WorkerLoad
   let buffers = WorkBuffers()
   /// Where plain connections are copied through.
   let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 64)
@@ -105,8 +107,9 @@ final class Worker {
   /// behind it.
   static let removalLimit = Duration.seconds(1)
 
-  init(index: Int, loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot) {
+  init(index: Int, loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot, load: WorkerLoad) {
     self.index = index
+    self.load = load
     self.loop = loop
     self.context = context
     self.mesh = mesh
@@ -151,6 +154,18 @@ final class Worker {
       }
     await proxy.stop(mode, deadline: end, leavingBacklog: leavingBacklog)
     leaving[id] = nil
+  }
+
+  /// Serves a connection that another worker has accepted. False where the pod has left this one.
+  func take(_ arrival: PodArrival, of id: ProxyID) -> Bool {
+    guard let pod = pods[id] ?? leaving[id] else { return false }
+    pod.serve(arrival)
+    return true
+  }
+
+  /// A connection that was handed to another worker is served there, or comes back.
+  func handoverEnded(of id: ProxyID, returned: PodArrival?) {
+    (pods[id] ?? leaving[id])?.handoverEnded(returned: returned)
   }
 
   // MARK: What there is to tell

@@ -6,11 +6,12 @@ struct WorkerHandle: Sendable {
   private let loop: EventLoop
   // Made here, then touched by its own loop's thread only.
   nonisolated(unsafe) private let worker: Worker
+  let load = WorkerLoad()
 
   /// Makes a worker and starts its thread. Throws ``SystemError``.
   init(index: Int, context: WorkerContext, mesh: MeshSnapshot) throws(SystemError) {
     loop = try EventLoop(name: "ztunnel-\(index)")
-    worker = Worker(index: index, loop: loop, context: context, mesh: mesh)
+    worker = Worker(index: index, loop: loop, context: context, mesh: mesh, load: load)
     try loop.start()
   }
 
