@@ -26,6 +26,37 @@ struct DataPathTests {
     }
   }
 
+  @Test("of many streams at once are spread over the workers, not left to the one that the kernel woke")
+  func spread() async throws {
+    try await MeshFixture.with { mesh in
+      let client = try await mesh.pod("client", on: mesh.left)
+      let server = try await mesh.pod("server", on: mesh.right)
+      let echo = try TCPServer(in: server.pod, port: 8080, .echo)
+      defer { echo.stop() }
+      let idle = try watched(by: mesh.left.ztunnel)
+      let connections = try (0..<16).map { _ in try TCPClient(in: client.pod).connect(to: server.address(port: 8080)) }
+      for connection in connections { #expect(try connection.exchange("hello") == "hello") }
+      let grown = try watched(by: mesh.left.ztunnel).compactMap { epoll, count in
+        idle[epoll].flatMap { count > $0 ? count - $0 : nil }
+      }
+      // Each worker watches its connections and one tunnel.
+      #expect(grown.count == 2 && grown.allSatisfy { $0 >= 7 }, "\(grown)")
+    }
+  }
+
+  /// How many descriptors each of a process's epolls watches, by the epoll's own number.
+  private func watched(by process: RunningProcess) throws -> [String: Int] {
+    let directory = "/proc/\(process.pid)/fdinfo"
+    var counts: [String: Int] = [:]
+    for number in try FileManager.default.contentsOfDirectory(atPath: directory) {
+      // One that was closed meanwhile is nobody's.
+      guard let text = try? String(contentsOfFile: "\(directory)/\(number)", encoding: .utf8) else { continue }
+      let count = text.split(separator: "\n").count { $0.hasPrefix("tfd:") }
+      if count > 0 { counts[number] = count }
+    }
+    return counts
+  }
+
   @Test("still come back after the client has ended its side")
   func clientEndsFirst() async throws {
     try await MeshFixture.with { mesh in
