@@ -127,7 +127,7 @@ final class PodWorker {
   }
 
   /// What is under way here.
-  var load: DrainLoad { DrainLoad(connections: tracked.count, tunnels: servers.count, tasks: tasks) }
+  var load: DrainLoad { DrainLoad(connections: tracked.count, tunnels: servers.count, tasks: tasks + handovers) }
 
   private func cut() {
     stopping = .drained
