@@ -93,6 +93,10 @@ final class Enrolment {
   /// Looks again now, or as soon as the pass under way is over.
   func wake() {
     changed = true
+    resume()
+  }
+
+  private func resume() {
     guard let pause else { return }
     self.pause = nil
     pause.timer?.cancel()
@@ -119,7 +123,24 @@ final class Enrolment {
       wasTried = true
       enroller.progressed()
       if desired == nil, actual == nil { return }
-      if !changed { await wait(for: delay) }
+      if let delay { if !changed { await wait(for: delay) } } else { await rest() }
+    }
+  }
+
+  /// Waits until woken, or until another namespace is where this one was: nobody tells when a service was restarted or a
+  /// namespace was made anew, and until that is noticed the new one is not captured. Pods have their own notices.
+  private func rest() async {
+    while !changed {
+      guard let actual, actual.location.mayBeReplaced else { return await wait(for: nil) }
+      await wait(for: enroller.timing.namespacePoll, isWoken: false)
+      guard !changed, let actual = self.actual else { continue }
+      do throws(EnrolmentError) {
+        let found = try await enroller.open(actual.location, held: actual.namespace)
+        if found.identity != actual.namespace.identity { return }
+      } catch {
+        // What cannot be opened for another reason is the business of the next proof.
+        if error.isMissingNamespace { return }
+      }
     }
   }
 
@@ -444,9 +465,12 @@ final class Enrolment {
   /// The last failure, until the workload got where it should be.
   private(set) var trouble: EnrolmentError?
 
-  private func wait(for delay: Duration?) async {
+  /// Suspends until woken, or for `delay`. Its end is a change like any other, unless `isWoken` is false.
+  private func wait(for delay: Duration?, isWoken: Bool = true) async {
     await withCheckedContinuation { continuation in
-      let timer = delay.map { enroller.loop.schedule(after: $0) { [weak self] in self?.wake() } }
+      let timer = delay.map {
+        enroller.loop.schedule(after: $0) { [weak self] in if isWoken { self?.wake() } else { self?.resume() } }
+      }
       pause = (timer, continuation)
     }
   }

@@ -20,6 +20,14 @@ public enum NamespaceLocation: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
+  /// Whether another namespace may be there at any time without anybody telling.
+  var mayBeReplaced: Bool {
+    switch self {
+    case .path, .process, .unit: true
+    case .pod: false
+    }
+  }
+
   static func path(ofProcess process: Int32) -> String { "/proc/\(process)/ns/net" }
 
   /// The addresses its workload is known by; nil: whatever is found inside.

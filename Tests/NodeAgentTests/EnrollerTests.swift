@@ -127,6 +127,20 @@ struct EnrollerTests {
     }
   }
 
+  @Test("another namespace under the same name is noticed without anybody telling")
+  func replacedInSilence() async throws {
+    try await Scene.play { scene in
+      try scene.namespaces.make("a")
+      scene.want("a")
+      #expect(await scene.settles("a", .announced))
+      let identity = try scene.namespaces.make("a")
+      #expect(await scene.loop.waitUntil { scene.redirection.state.withLock { $0.settings[identity] } != nil })
+      #expect(await scene.settles("a", .announced))
+      scene.namespaces.remove("a")
+      #expect(await scene.settles("a", .waitingForNamespace))
+    }
+  }
+
   @Test("a workload moved to another namespace by its file leaves the old one without rules")
   func moved() async throws {
     try await Scene.play { scene in
