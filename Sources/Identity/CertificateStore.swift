@@ -173,7 +173,7 @@ public final class CertificateStore: Sendable {
   private func perform(_ action: CertificateLedger.Action, _ state: inout State) -> Resumption? {
     switch action {
     case .fetch(let identity, let number):
-      state.fetches[number] = Task { [weak self, authority] in
+      state.fetches[number] = Task(priority: .medium) { [weak self, authority] in
         let answer: Result<WorkloadCertificate, IdentityError>
         do throws(IdentityError) {
           answer = .success(try await authority.issue(identity))
@@ -217,7 +217,7 @@ public final class CertificateStore: Sendable {
   private func arm(_ state: inout State, _ now: CertificateLedger.Now) {
     guard let due = state.ledger.nextTick(now), state.timer.map({ due < $0.due }) ?? true else { return }
     state.timer?.task.cancel()
-    let task = Task { [weak self, clock] in
+    let task = Task(priority: .medium) { [weak self, clock] in
       do { try await clock.sleep(until: due) } catch { return }
       self?.timerFired(due)
     }

@@ -60,7 +60,7 @@ public final class SPIFFEAuthority: CertificateAuthority {
       state.lastWaiter += 1
       return state.lastWaiter
     }
-    let timer = Task { [weak self] in
+    let timer = Task(priority: .medium) { [weak self] in
       try? await Task.sleep(until: deadline, clock: .continuous)
       self?.wake(waiter)
     }

@@ -92,7 +92,8 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
   public func spawn(_ operation: @escaping () async -> Void) {
     // The closure is handed to this loop's thread and runs nowhere else: that is the point of an executor preference.
     nonisolated(unsafe) let operation = operation
-    Task(executorPreference: self) { await operation() }
+    // Without a priority it would be a user interface's, which the runtime's own threads ask the kernel for in vain.
+    Task(executorPreference: self, priority: .medium) { await operation() }
   }
 
   /// The run-time's entry: queues a job. From any thread.

@@ -88,7 +88,7 @@ public final class MeshFileSource {
     loop.spawn { [weak self] in
       while self?.takeOutdated() == true {
         // Detached, because a plain task would run on this very loop.
-        let result = await Task.detached { () -> Result<MeshFileVersion, MeshFileSourceError> in
+        let result = await Task.detached(priority: .medium) { () -> Result<MeshFileVersion, MeshFileSourceError> in
           do throws(MeshFileSourceError) {
             return .success(try MeshFileReader.load(source))
           } catch {

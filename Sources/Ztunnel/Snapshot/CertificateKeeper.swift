@@ -46,7 +46,7 @@ final class CertificateKeeper: Sendable {
       return !isScheduled
     }
     guard isFirst else { return }
-    Task { [self] in
+    Task(priority: .medium) { [self] in
       try? await Task.sleep(for: Self.pause)
       isScheduled.withLock { $0 = false }
       write()
