@@ -15,6 +15,8 @@ struct InstallCNI: ParsableCommand {
   var arguments: [String] = []
 
   func run() throws {
+    // What is passed through holds the request for help, too.
+    if arguments.contains("--help") || arguments.contains("-h") { throw CleanExit.helpRequest(self) }
     let given = AgentArguments(arguments)
     var flags = NodeAgentConfiguration.Flags()
     flags.source = "kubernetes"

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Vocabulary
 
 @main
 struct NodeAgentCommand: ParsableCommand {
@@ -7,8 +8,10 @@ struct NodeAgentCommand: ParsableCommand {
     abstract: "Puts network namespaces into an ambient mesh.",
     discussion: """
       Reads which workloads belong to the mesh, writes the redirection of their traffic inside their network \
-      namespaces, and hands the namespaces to ztunnel over a unix socket.
+      namespaces, and hands the namespaces to ztunnel over a unix socket. When something is wrong, start with \
+      `node-agent status`.
       """,
+    version: ProductVersion.text,
     subcommands: [Run.self, InstallCNI.self, Rules.self, Status.self, Explain.self, Version.self],
     defaultSubcommand: Run.self)
 }

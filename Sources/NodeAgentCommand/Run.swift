@@ -3,7 +3,7 @@ import NodeAgent
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Runs the daemon (the default).",
+    abstract: "Runs the daemon.",
     discussion: """
       Workloads are YAML files (*.yaml, *.yml), watched while it runs; one workload a document, or a list under \
       `workloads:`:
@@ -20,30 +20,44 @@ struct Run: ParsableCommand {
           istio.io/reroute-virtual-interfaces: "tap0, tap1"
 
       Further environment variables:
-        AMBIENT_DNS_CAPTURE         capture DNS too; ztunnel serves it unless ISTIO_META_DNS_CAPTURE says no (default false)
+        AMBIENT_DNS_CAPTURE         capture DNS too; ztunnel serves it unless its
+                                    ISTIO_META_DNS_CAPTURE says no (default false)
         AMBIENT_IPV6                write IPv6 rules (default true)
-        AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again (default 30s)
-        AMBIENT_FENCE               cut off a workload whose capture cannot be proven (default true)
-        AMBIENT_ESCAPE_COUNTER      count packets that leave a workload past ztunnel (default true)
-        AMBIENT_PROBE_MODE          how the node's probes get past ztunnel: host (their source is rewritten), in-pod
-                                    (known by their hop limit), off (default host in Kubernetes, else off)
-        AMBIENT_STATUS_SOCKET       where `node-agent status` asks (default \(NodeAgentConfiguration.defaultStatusSocket))
+        AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again
+                                    (default 30s)
+        AMBIENT_FENCE               cut off a workload whose capture cannot be
+                                    proven (default true)
+        AMBIENT_ESCAPE_COUNTER      count packets that leave a workload past
+                                    ztunnel (default true)
+        AMBIENT_PROBE_MODE          how the node's probes get past ztunnel: host
+                                    (their source is rewritten), in-pod (known by
+                                    their hop limit), off (default host in
+                                    Kubernetes, else off)
+        AMBIENT_STATUS_SOCKET       where `node-agent status` asks (default
+                                    \(NodeAgentConfiguration.defaultStatusSocket))
         HOST_PROBE_SNAT_IP, HOST_PROBE_SNAT_IPV6
-                                    addresses of health probes, which are never captured
-        AMBIENT_STATE_DIRECTORY     remembers files across restarts, not reboots (default /run/ambient/node-agent, with \
-      Kubernetes CNI_AGENT_RUN_DIR/ambient)
-        NODE_NAME                   with Kubernetes, the name of this node; its pods are enrolled
+                                    addresses of health probes, which are never
+                                    captured
+        AMBIENT_STATE_DIRECTORY     remembers files across restarts, not reboots
+                                    (default /run/ambient/node-agent, with
+                                    Kubernetes CNI_AGENT_RUN_DIR/ambient)
+        NODE_NAME                   with Kubernetes, the name of this node; its
+                                    pods are enrolled
         AMBIENT_ENABLEMENT_SELECTOR, EXCLUDE_NAMESPACES
-                                    which pods belong to the mesh (default: by the label istio.io/dataplane-mode)
-        AMBIENT_TRUST_WATCH         while the API server is away, let a pod start uncaptured when the labels known last do not
+                                    which pods belong to the mesh (default: by the
+                                    label istio.io/dataplane-mode)
+        AMBIENT_TRUST_WATCH         while the API server is away, let a pod start
+                                    uncaptured when the labels known last do not
                                     ask for the mesh (default false: it waits)
         MONITORING_PORT             metrics; 0 for none (default 15014)
         AMBIENT_HEALTH_PORT         /readyz and /healthz; 0 for none (default 8000)
-        LOG_LEVEL                   such as info, or info,enrolment=debug (default info)
-        LOG_FORMAT                  json, journal or plain (default plain, or journal where standard error is one)
+        LOG_LEVEL                   such as info, or info,enrolment=debug
+                                    (default info)
+        LOG_FORMAT                  json, journal or plain (default plain, or
+                                    journal where standard error is one)
 
-      On SIGTERM the sockets are closed. Rules stay in force, so that no traffic of an enrolled workload leaves in \
-      plaintext, unless --cleanup-on-exit is given.
+      On SIGHUP the files are read again and every workload is proven. On SIGTERM the sockets are closed. Rules stay in \
+      force, so that no traffic of an enrolled workload leaves in plaintext, unless --cleanup-on-exit is given.
       """)
 
   @Option(

@@ -6,9 +6,17 @@ struct Status: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Says what a running node agent has proven about each workload.",
     discussion: """
-      States: PROVEN (captured, and ztunnel listens), PENDING (captured, but no ztunnel serves it: connections are \
-      refused), FENCED (not proven, and cut off), EXPOSED (not proven, and not cut off), WAITING (no namespace yet), \
-      LEAVING, OUTSIDE (not in the mesh, on purpose). ESCAPED counts packets that left past ztunnel.
+      States:
+        PROVEN    captured, and ztunnel serves it
+        PENDING   captured, but no ztunnel serves it: its connections wait or are
+                  refused
+        FENCED    its capture is not proven, and it is cut off
+        EXPOSED   its capture is not proven, and it is not cut off
+        WAITING   it has no namespace yet
+        LEAVING   on its way out of the mesh
+        OUTSIDE   not in the mesh, on purpose
+
+      ESCAPED counts packets that left past ztunnel. `node-agent explain` says of one workload what to do.
 
       Exit status: 0 when every workload is PROVEN or OUTSIDE, 1 when one is not, 2 when no agent answers.
       """)

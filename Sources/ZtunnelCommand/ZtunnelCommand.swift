@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import Identity
 import Linux
 import Vocabulary
@@ -10,17 +11,32 @@ struct ZtunnelCommand: ParsableCommand {
     commandName: "ztunnel",
     abstract: "The node proxy of an ambient mesh: mutual TLS, identity and L4 policy for every pod of this node.",
     discussion: """
-      Without a subcommand it runs the proxy. The proxy takes its configuration from the environment, by the names that \
-      Istio's ztunnel uses; the most important ones:
+      Without a subcommand it runs the proxy. When something is wrong, start with `ztunnel status`, then `ztunnel \
+      explain`.
 
-        XDS_ADDRESS      control plane that describes the mesh, host:port
-        CA_ADDRESS       control plane that signs certificates, host:port
-        LOCAL_XDS_PATH   file with workloads, services and policies, re-read when it changes
-        LOCAL_CA_PATH    directory with root-cert.pem, ca-cert.pem, ca-key.pem and cert-chain.pem
-        NODE_NAME        which workloads are on this node
-        INPOD_UDS        socket of the node agent (/var/run/ztunnel/ztunnel.sock)
-        RUST_LOG         log levels, such as info,access=debug
-        LOG_FORMAT       plain or json
+      The proxy takes its configuration from the environment, by the names that Istio's ztunnel uses; the most important \
+      ones:
+        XDS_ADDRESS       control plane that describes the mesh, host:port
+        CA_ADDRESS        control plane that signs certificates, host:port
+        LOCAL_XDS_PATH    file with workloads, services and policies, read again
+                          when it changes
+        LOCAL_CA_PATH     directory that `ztunnel make-ca` made: root-cert.pem,
+                          ca-cert.pem, ca-key.pem, cert-chain.pem
+        SPIFFE_ENDPOINT_SOCKET
+                          SPIFFE agent that gives certificates
+        NODE_NAME         which workloads are on this node
+        INPOD_UDS         socket of the node agent (default
+                          /var/run/ztunnel/ztunnel.sock)
+        ZTUNNEL_ADMIN_PORT, ZTUNNEL_STATS_PORT, ZTUNNEL_READINESS_PORT
+                          page and admin interface, metrics, readiness (default
+                          15000, 15020, 15021; 0 for none)
+        CONNECTION_TERMINATION_DEADLINE
+                          how long open connections may run on after SIGTERM
+        RUST_LOG          log levels, such as info,access=debug (default info)
+        LOG_FORMAT        plain, json or journal (default plain, or journal where
+                          standard error is one)
+
+      A value that cannot be used stops the start, and all of them are named.
       """,
     version: ProductVersion.text,
     subcommands: [Proxy.self, Status.self, Explain.self, MakeAuthority.self, Version.self],
@@ -29,12 +45,19 @@ struct ZtunnelCommand: ParsableCommand {
 
 /// Runs the daemon.
 struct Proxy: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Run the proxy until SIGTERM.")
+  static let configuration = CommandConfiguration(
+    abstract: "Run the proxy until SIGTERM.",
+    discussion: """
+      On SIGTERM new connections are left to the next ztunnel, and open ones run on until they end or the deadline; a \
+      second SIGTERM cuts them. On SIGHUP files are read again. `ztunnel --help` lists the variables of its configuration.
+      """)
 
   @Argument(help: ArgumentHelp("Ignored: Istio's manifests pass the proxy's type here.", visibility: .hidden))
   var rest: [String] = []
 
   func run() throws {
+    // The runtime's thread for timers asks for a priority that takes CAP_SYS_NICE, and would complain at each start.
+    setenv("LIBDISPATCH_LOG", "NO", 0)
     do {
       try ZtunnelProcess(environment: Environment.variables()).run()
     } catch let error as any CodedError {

@@ -51,7 +51,7 @@ extension ZtunnelConfiguration {
       ("ZTUNNEL_STATS_PORT", "\(statsPort)"),
       ("ZTUNNEL_READINESS_PORT", "\(readinessPort)"),
       ("RUST_LOG", logFilter ?? "info"),
-      ("LOG_FORMAT", logFormat ?? "plain"),
+      ("LOG_FORMAT", logFormat ?? ""),
     ]
   }
 

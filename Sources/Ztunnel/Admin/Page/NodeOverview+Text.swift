@@ -18,7 +18,9 @@ extension NodeOverview {
       case nil: "none: the mesh is a file"
       }
     text += "\ncontrol plane  \(plane)\n"
-    text += "mesh           \(workloads) workloads, \(services) services, \(policies.count) policies\n"
+    text +=
+      "mesh           \(Self.counted(workloads, "workload")), \(Self.counted(services, "service")), "
+      + "\(Self.counted(policies.count, "policy", "policies"))\n"
     let inbound = pods.reduce(0) { $0 + $1.inbound }
     let outbound = pods.reduce(0) { $0 + $1.outbound }
     let plaintext = pods.reduce(0) { $0 + $1.plaintext }
@@ -33,7 +35,7 @@ extension NodeOverview {
     if !busy.isEmpty {
       text += "\n" + Self.table(["POLICY", "ACTION", "ALLOWED", "DENIED", "DRY RUN"], busy.prefix(20).map(row))
     }
-    if deniedByNone > 0 { text += "\(deniedByNone) denied because no ALLOW policy covered them\n" }
+    if deniedByNone > 0 { text += "\(Self.counted(deniedByNone, "connection")) denied: covered by no ALLOW policy\n" }
     return text.printable
   }
 
@@ -57,6 +59,10 @@ extension NodeOverview {
       policy.source.key, policy.source.action.rawValue.uppercased() + (policy.source.isDryRun ? " (dry run)" : ""),
       "\(policy.allowed)", "\(policy.denied)", "\(policy.dryRun)",
     ]
+  }
+
+  private static func counted(_ count: some BinaryInteger, _ one: String, _ many: String? = nil) -> String {
+    "\(count) \(count == 1 ? one : many ?? one + "s")"
   }
 
   /// Such as `23h` or `4m`.

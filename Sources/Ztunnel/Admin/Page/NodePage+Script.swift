@@ -52,6 +52,11 @@ extension NodePage {
         }
         for (const row of old.values()) row.remove();
       };
+      // A text that is broken behind slashes where it is too long, and copied as it is.
+      const writePath = (node, text) => {
+        if (node.textContent === text) return;
+        node.replaceChildren(...text.split(/(?<=[^/]\/)/).flatMap((part, index) => index ? [make("wbr"), part] : [part]));
+      };
       // One or two lines of text, each written only when it changes.
       const lines = (cell, ...texts) => {
         texts = texts.filter((line) => line && line[1]);
@@ -59,7 +64,7 @@ extension NodePage {
         texts.forEach(([kind, text], index) => {
           const line = cell.children[index] || cell.appendChild(make("span"));
           if (line.className !== kind) line.className = kind;
-          write(line, text);
+          if (kind.endsWith("path")) writePath(line, text); else write(line, text);
         });
       };
 
@@ -100,7 +105,7 @@ extension NodePage {
           const pod = pods.find((pod) => pod.uid === row.dataset.key);
           lines(cells[0], ["main", pod.namespace + "/" + pod.name], ["sub mono", (pod.addresses || []).join(", ")]);
           lines(cells[1], ...enrolment(pod));
-          lines(cells[2], pod.identity ? ["mono", pod.identity] : ["tag bad", "not known to the mesh"],
+          lines(cells[2], pod.identity ? ["mono path", pod.identity] : ["tag bad", "not known to the mesh"],
             ["sub", pod.waypoint ? "behind waypoint " + pod.waypoint : ""]);
           showCertificate(cells[3], pod, overview.now);
           lines(cells[4], ["main", count(pod.inbound)]);
@@ -154,11 +159,11 @@ extension NodePage {
             ["sub", one.allowedBy ? "allowed by " + one.allowedBy : ""],
             ["sub", one.state === "opening" ? "being set up" : ""]);
           lines(cells[1], ["main", end(one.source, one.pod, isOut)], ["sub mono", one.source.address],
-            ["sub mono", one.source.identity || ""]);
+            ["sub mono path", one.source.identity]);
           lines(cells[2], ["main", one.service && isOut ? one.service : end(one.destination, one.pod, !isOut)],
             ["sub mono", (one.originalDestination && one.originalDestination !== one.actualDestination
               ? one.originalDestination + " → " : "") + one.actualDestination],
-            ["sub mono", one.destination.identity || ""]);
+            ["sub mono path", one.destination.identity]);
           lines(cells[3], ["main", bytes(one.sentRate) + "/s"], ["sub", bytes(one.bytesSent)]);
           lines(cells[4], ["main", bytes(one.receivedRate) + "/s"], ["sub", bytes(one.bytesReceived)]);
           lines(cells[5], ["main", span(one.ageMilliseconds / 1000)], ["sub", isOut ? "outbound" : "inbound"]);
