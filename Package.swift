@@ -77,7 +77,8 @@ let package = Package(
     // The control plane.
     library("GRPC", ["CLinux", "HTTP2", "Linux", "TLS", "Vocabulary", deque]),
 
-    library("XDS", ["CLinux", "GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", deque, persistentMaps, protobuf, log]),
+    library(
+      "XDS", ["CLinux", "GRPC", "IstioAPI", "Linux", "Mesh", "Vocabulary", deque, persistentMaps, protobuf, log]),
 
     // The cluster.
     library("Kubernetes", ["HTTP2", "JSON", "Linux", "TLS", "Vocabulary", "YAML"]),
@@ -127,6 +128,9 @@ let package = Package(
     .testTarget(
       name: "TestSupportTests", dependencies: ["TestSupport", "Linux", "Vocabulary"], swiftSettings: strict),
     .testTarget(name: "DocumentationTests", dependencies: ["TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "PackagingTests", dependencies: ["Linux", "TestSupport", "node-agent", "ztunnel"], exclude: ["Machine"],
+      swiftSettings: strict),
     tests(of: "Vocabulary"),
     tests(of: "YAML"),
     tests(of: "JSON", ["Vocabulary"]),

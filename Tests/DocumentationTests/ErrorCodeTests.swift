@@ -1,22 +1,6 @@
 import Foundation
+import TestSupport
 import Testing
-
-/// The files of the repository, found from this one.
-enum Repository {
-  static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-    .deletingLastPathComponent()
-
-  static func text(_ path: String) throws -> String {
-    try String(contentsOf: root.appendingPathComponent(path), encoding: .utf8)
-  }
-
-  static func sources() throws -> [String] {
-    let folder = root.appendingPathComponent("Sources")
-    let files = try #require(FileManager.default.enumerator(at: folder, includingPropertiesForKeys: nil))
-    return try files.compactMap { $0 as? URL }.filter { $0.pathExtension == "swift" }
-      .map { try String(contentsOf: $0, encoding: .utf8) }
-  }
-}
 
 @Suite("docs/errors.md")
 struct ErrorCodeTests {

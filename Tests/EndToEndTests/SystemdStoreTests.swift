@@ -2,21 +2,6 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A machine with a real systemd, from the rig that lies beside the checkout.
-enum SystemdMachine {
-  /// The rig's command, nil where it is not there.
-  static let command: String? = {
-    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent()
-    let path = root.deletingLastPathComponent().appending(path: "shared/systemd/in-systemd").path
-    return FileManager.default.isExecutableFile(atPath: path) ? path : nil
-  }()
-
-  static var requirement: Requirement {
-    Requirement(command != nil, otherwise: "needs in-systemd in ../shared/systemd")
-  }
-}
-
 @Suite(
   "The service manager's descriptor store", .requires(.root, .command("ip"), SystemdMachine.requirement),
   .timeLimit(.minutes(5)))
