@@ -175,7 +175,7 @@ final class PodHost: ZDSClientHandler {
 
   private func load() async -> DrainLoad {
     var load = DrainLoad()
-    for worker in workers { load += await worker.run { $0.load } }
+    for worker in workers { load += await worker.run { $0.drainLoad } }
     return load
   }
 

@@ -206,7 +206,7 @@ final class Worker {
   }
 
   /// What is under way in all pods.
-  var load: DrainLoad {
+  var drainLoad: DrainLoad {
     var sum = pods.values.reduce(into: DrainLoad()) { $0 += $1.load }
     for pod in leaving.values { sum += pod.load }
     return sum
