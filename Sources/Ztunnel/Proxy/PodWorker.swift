@@ -166,11 +166,11 @@ final class PodWorker {
   /// Runs the set-up of a connection as a task of the loop; the pod is not empty while it runs.
   func setUp(_ body: @escaping () async -> Void) {
     tasks += 1
-    worker.load.add(1)
+    worker.burden.add(1)
     loop.spawn { [self] in
       await body()
       tasks -= 1
-      worker.load.add(-1)
+      worker.burden.add(-1)
       reportIfEmpty()
     }
   }
@@ -245,14 +245,14 @@ final class PodWorker {
   /// Registers a connection, so that it can be ended from outside. ``end(_:)`` takes it out again.
   func begin(_ connection: TrackedConnection) {
     tracked[ObjectIdentifier(connection)] = connection
-    worker.load.add(1)
+    worker.burden.add(1)
     if let stopping { connection.abort(stopping) }
   }
 
   /// Lets a connection go that has ended.
   func end(_ connection: TrackedConnection) {
     connection.abortAction = nil
-    if tracked.removeValue(forKey: ObjectIdentifier(connection)) != nil { worker.load.add(-1) }
+    if tracked.removeValue(forKey: ObjectIdentifier(connection)) != nil { worker.burden.add(-1) }
     reportIfEmpty()
   }
 
@@ -272,12 +272,12 @@ final class PodWorker {
   func keep(_ server: HTTP2Connection) {
     let key = ObjectIdentifier(server)
     servers[key] = server
-    worker.load.add(1)
+    worker.burden.add(1)
     let previous = server.onClose
     server.onClose = { [weak self] reason in
       previous?(reason)
       guard let self else { return }
-      if servers.removeValue(forKey: key) != nil { worker.load.add(-1) }
+      if servers.removeValue(forKey: key) != nil { worker.burden.add(-1) }
       reportIfEmpty()
     }
     if stopping != nil { server.close(.closedLocally) }

@@ -73,7 +73,7 @@ final class Worker {
   /// One for each connection that one turn of accepting can bring.
   let reserve = DescriptorReserve(size: Acceptor.turn)
   let metrics: WorkerMetrics
-  let load: WorkerLoad
+  let burden: WorkerLoad
   let buffers = WorkBuffers()
   /// Where plain connections are copied through.
   let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 64)
@@ -107,9 +107,9 @@ final class Worker {
   /// behind it.
   static let removalLimit = Duration.seconds(1)
 
-  init(index: Int, loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot, load: WorkerLoad) {
+  init(index: Int, loop: EventLoop, context: WorkerContext, mesh: MeshSnapshot, burden: WorkerLoad) {
     self.index = index
-    self.load = load
+    self.burden = burden
     self.loop = loop
     self.context = context
     self.mesh = mesh

@@ -6,12 +6,12 @@ struct WorkerHandle: Sendable {
   private let loop: EventLoop
   // Made here, then touched by its own loop's thread only.
   nonisolated(unsafe) private let worker: Worker
-  let load = WorkerLoad()
+  let burden = WorkerLoad()
 
   /// Makes a worker and starts its thread. Throws ``SystemError``.
   init(index: Int, context: WorkerContext, mesh: MeshSnapshot) throws(SystemError) {
     loop = try EventLoop(name: "ztunnel-\(index)")
-    worker = Worker(index: index, loop: loop, context: context, mesh: mesh, load: load)
+    worker = Worker(index: index, loop: loop, context: context, mesh: mesh, burden: burden)
     try loop.start()
   }
 

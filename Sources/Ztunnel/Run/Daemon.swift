@@ -81,7 +81,7 @@ final class Daemon {
     workers = try (0..<configuration.workerThreads).map {
       try WorkerHandle(index: $0, context: context, mesh: snapshot)
     }
-    context.balance.set(workers.map { WorkerBalance.Member($0, $0.load) })
+    context.balance.set(workers.map { WorkerBalance.Member($0, $0.burden) })
     publisher.workers = workers
     revocations = try Self.revocations(configuration, tls, workers, control)
     let staticMesh = Self.staticMesh(meshFile, settings, shared, hasControlPlane: configuration.discovery != nil)
