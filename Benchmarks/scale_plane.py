@@ -295,7 +295,8 @@ def main():
     plane = Plane()
     server = grpc.server(
         concurrent.futures.ThreadPoolExecutor(8),
-        options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])
+        # What istiod takes is gRPC's own limit, 4 MiB.
+        options=[("grpc.max_send_message_length", -1)])
     handler = grpc.stream_stream_rpc_method_handler(plane.stream)
     service_name, method_name = METHOD[1:].split("/")
     server.add_generic_rpc_handlers(

@@ -32,9 +32,10 @@ public struct MeshResolver: Equatable, Sendable {
     self.answersIPv6 = answersIPv6
   }
 
-  /// Decides about `question`, asked by `client`. `random` orders the records.
+  /// Decides about `question`, asked by `client`. `random` orders the records, and chooses among those of a headless service
+  /// that has many more than `limit` addresses.
   public func resolve(
-    _ question: Question, for client: Workload, in mesh: MeshSnapshot,
+    _ question: Question, for client: Workload, in mesh: MeshSnapshot, atMost limit: Int = .max,
     using random: inout some RandomNumberGenerator
   ) -> Resolution {
     guard let family = question.addressFamily, let hostname = question.name.hostname,
@@ -43,7 +44,7 @@ public struct MeshResolver: Equatable, Sendable {
     guard family == .v4 || answersIPv6, hit.service.hasFamily(family) else {
       return .answer(Answer(addresses: []), .unsupportedType)
     }
-    let addresses = addresses(of: hit.service, family, for: client, in: mesh)
+    let addresses = addresses(of: hit.service, family, for: client, in: mesh, limit, using: &random)
     guard !addresses.isEmpty else { return .answer(Answer(addresses: []), .noRecords) }
     let answer = Answer(
       alias: hit.stripped.flatMap { DomainName($0) }, addresses: addresses.shuffled(using: &random))
@@ -51,7 +52,8 @@ public struct MeshResolver: Equatable, Sendable {
   }
 
   /// What the control plane has to be asked for before ``resolve(_:for:in:using:)`` can know better, where the mesh is
-  /// learnt on demand: Kubernetes services by the namespace in their names, other hosts in the client's own namespace.
+  /// learnt on demand: Kubernetes services by the namespace in their names; other hosts, and the wildcards that cover them, in
+  /// the client's own namespace and the preferred one. A host cannot be asked for without a namespace.
   public func unsettledKeys(for question: Question, client: Workload, in mesh: MeshSnapshot) -> [MeshKey] {
     guard mesh.settings.isOnDemand, question.addressFamily != nil, let hostname = question.name.hostname else {
       return []
@@ -65,7 +67,11 @@ public struct MeshResolver: Equatable, Sendable {
         guard labels.count == 2, !labels[0].isEmpty, !labels[1].isEmpty else { continue }
         keys.append(.service(NamespacedHostname(namespace: String(labels[1]), hostname: name)))
       } else if name.contains("."), !name.hasSuffix(".svc") {
-        keys.append(.service(NamespacedHostname(namespace: client.namespace, hostname: name)))
+        for namespace in Set([client.namespace, preferredNamespace ?? client.namespace]).sorted() {
+          for host in [name] + Array(NameExpansion.wildcards(of: name)) {
+            keys.append(.service(NamespacedHostname(namespace: namespace, hostname: host)))
+          }
+        }
       }
     }
     return keys.filter { !mesh.isSettled($0) }
@@ -102,18 +108,26 @@ public struct MeshResolver: Equatable, Sendable {
       ?? usable.first { $0.namespace == preferredNamespace } ?? usable.first
   }
 
-  private func isKubernetesName(_ hostname: String) -> Bool { hostname.hasSuffix(".svc.\(clusterDomain)") }
+  private func isKubernetesName(_ hostname: String) -> Bool {
+    hostname.lowercased().hasSuffix(".svc.\(clusterDomain)")
+  }
 
   // MARK: Its addresses
 
   private func addresses(
-    of service: Service, _ family: IPAddress.Family, for client: Workload, in mesh: MeshSnapshot
+    of service: Service, _ family: IPAddress.Family, for client: Workload, in mesh: MeshSnapshot, _ limit: Int,
+    using random: inout some RandomNumberGenerator
   ) -> [IPAddress] {
     if !service.addresses.isEmpty {
       return unique(service.addresses.lazy.filter { $0.network == client.network }.map(\.ip), family)
     }
     // Headless: the endpoints themselves. Those of other networks cannot be reached by their addresses, so they are
     // named only when there are no others.
+    if let sample = mesh.sampleEndpoints(of: service, limit, using: &random) {
+      let near = firstAddresses(of: sample.map(\.workload).filter { $0.network == client.network }, family)
+      if near.count >= min(limit, sample.count / 2) { return Array(near.prefix(limit)) }
+      // Most are of another network or family, so that chance has to do with all of them.
+    }
     let workloads = mesh.endpoints(of: service).map(\.workload)
     let near = firstAddresses(of: workloads.filter { $0.network == client.network }, family)
     return near.isEmpty ? firstAddresses(of: workloads, family) : near

@@ -79,6 +79,7 @@ public struct RecordType: RawRepresentable, Hashable, Sendable, CustomStringConv
 
   public static let a = RecordType(rawValue: 1)
   public static let cname = RecordType(rawValue: 5)
+  public static let soa = RecordType(rawValue: 6)
   public static let aaaa = RecordType(rawValue: 28)
   public static let opt = RecordType(rawValue: 41)
 

@@ -22,8 +22,14 @@ public enum Response {
   /// Largest answer made here for UDP, in bytes, whatever the client would take: what does not fit comes over TCP.
   public static let datagramLimit = 4096
 
+  /// Addresses after which no answer of `limit` bytes has room for another.
+  public static func addresses(in limit: Int) -> Int { limit / (recordHead + 4) + 1 }
+
+  /// Seconds that clients may keep it that there is no address: a headless service may have its first endpoint soon.
+  public static let negativeTimeToLive: UInt32 = 5
+
   /// An authoritative answer of at most `limit` bytes. Records that do not fit are left out, and the client is told
-  /// so (TC).
+  /// so (TC). Without addresses it says for how long that holds (RFC 2308 §2.2).
   public static func answer(_ answer: Answer, to query: Query, limit: Int) -> [UInt8] {
     if let extensions = query.extensions, extensions.version > 0 { return failure(.badVersion, to: query) }
     var header = Self.header(of: query.header, .noError)
@@ -54,8 +60,28 @@ public enum Response {
         header.answerCount += 1
       }
     }
+    if answer.addresses.isEmpty {
+      let authority = startOfAuthority()
+      if authority.count <= room {
+        records = authority
+        header.authorityCount = 1
+      }
+    }
     header.additionalCount = trailer.isEmpty ? 0 : 1
     return header.wire + question + records + trailer
+  }
+
+  /// The SOA record of the name that was asked for, which is a zone of its own as far as anybody can tell.
+  private static func startOfAuthority() -> [UInt8] {
+    // Both names are the question's; serial, refresh, retry and expire are for zone transfers, which nobody is offered.
+    let name: [UInt8] = [0xc0, UInt8(MessageHeader.size)]
+    let times: [UInt32] = [1, 3600, 600, 86_400, negativeTimeToLive]
+    return record(
+      owner: MessageHeader.size, .soa, name + name + times.flatMap(bytes), timeToLive: negativeTimeToLive)
+  }
+
+  private static func bytes(_ number: UInt32) -> [UInt8] {
+    (0..<4).map { UInt8(truncatingIfNeeded: number >> (24 - 8 * UInt32($0))) }
   }
 
   /// An answer without records that says what went wrong, the question and EDNS echoed.
@@ -92,14 +118,14 @@ public enum Response {
   /// Bytes of a record before its data, with a compressed name.
   private static let recordHead = 12
 
-  private static func record(owner: Int, _ type: RecordType, _ data: [UInt8]) -> [UInt8] {
+  private static func record(
+    owner: Int, _ type: RecordType, _ data: [UInt8], timeToLive: UInt32 = timeToLive
+  ) -> [UInt8] {
     // Names end well below the 14 bits of a pointer: a header and two names come before any of them.
     [
       0xc0 | UInt8(truncatingIfNeeded: owner >> 8), UInt8(truncatingIfNeeded: owner), 0, UInt8(type.rawValue), 0, 1,
-      UInt8(truncatingIfNeeded: timeToLive >> 24), UInt8(truncatingIfNeeded: timeToLive >> 16),
-      UInt8(truncatingIfNeeded: timeToLive >> 8), UInt8(truncatingIfNeeded: timeToLive),
-      UInt8(truncatingIfNeeded: data.count >> 8), UInt8(truncatingIfNeeded: data.count),
-    ] + data
+    ] + bytes(timeToLive)
+      + [UInt8(truncatingIfNeeded: data.count >> 8), UInt8(truncatingIfNeeded: data.count)] + data
   }
 
   /// The client's payload size and DO again, the version spoken here, and the upper bits of the code.

@@ -55,7 +55,9 @@ public final class GRPCChannel {
   private let buffers: WorkBuffers
   private var connection: HTTP2Connection?
   private var roots: FileSignature?
-  private var waiting: [(GRPCStatus?) -> Void]?
+  private var waiting: [UInt64: (GRPCStatus?) -> Void] = [:]
+  private var lastWaiter: UInt64 = 0
+  private var isDialling = false
   private var isClosed = false
 
   public convenience init(
@@ -91,10 +93,10 @@ public final class GRPCChannel {
     connection = nil
   }
 
-  /// Starts a call of `path`, `/package.Service/Method`. Without a deadline it may run for ever. Throws
-  /// ``GRPCStatus`` where no stream could be opened.
+  /// Starts a call of `path`, `/package.Service/Method`. Without a deadline it may run for ever; a deadline is the
+  /// connection's too, should one have to be made. Throws ``GRPCStatus`` where no stream could be opened.
   public func call(_ path: String, deadline: ContinuousClock.Instant? = nil) async throws(GRPCStatus) -> GRPCCall {
-    let connection = try await connected()
+    let connection = try await connected(by: deadline)
     let (scheme, authority) =
       switch server {
       case .remote(let endpoint): ("https", endpoint.target.authority)
@@ -142,7 +144,7 @@ public final class GRPCChannel {
 
   // MARK: The connection
 
-  private func connected() async throws(GRPCStatus) -> HTTP2Connection {
+  private func connected(by deadline: ContinuousClock.Instant?) async throws(GRPCStatus) -> HTTP2Connection {
     while true {
       if isClosed { throw GRPCStatus(.unavailable, "the channel is closed") }
       if let connection, connection.closed == nil, !connection.isDraining {
@@ -150,31 +152,45 @@ public final class GRPCChannel {
         // Whom we trust has changed: nothing new goes over what the old roots vouched for.
         reconnect()
       }
-      if waiting != nil {
-        if let failure = await dialEnds() { throw failure }
-        continue
-      }
-      waiting = []
-      let result: Result<HTTP2Connection, GRPCStatus>
-      do throws(GRPCStatus) { result = .success(try await dial()) } catch { result = .failure(error) }
-      let waiters = waiting ?? []
-      waiting = nil
-      switch result {
-      case .success(let made) where isClosed: made.close(.closedLocally)
-      case .success(let made): connection = made
-      case .failure: break
-      }
-      for waiter in waiters {
-        if case .failure(let error) = result { waiter(error) } else { waiter(nil) }
-      }
-      if case .failure(let error) = result { throw error }
+      if let failure = await dialEnds(by: deadline) { throw failure }
     }
   }
 
-  private func dialEnds() async -> GRPCStatus? {
+  /// Suspends until a connection was made, by whomever it was asked for, or could not be. A deadline ends the wait and not
+  /// the making: the next call is glad of it.
+  private func dialEnds(by deadline: ContinuousClock.Instant?) async -> GRPCStatus? {
     await withUnsafeContinuation { continuation in
-      waiting?.append { continuation.resume(returning: $0) }
+      lastWaiter += 1
+      let key = lastWaiter
+      let timer = deadline.map { deadline in
+        loop.schedule(at: deadline) { [self] in
+          let status = GRPCStatus(.deadlineExceeded, "\(name): no connection was made in time")
+          waiting.removeValue(forKey: key)?(status)
+        }
+      }
+      waiting[key] = {
+        timer?.cancel()
+        continuation.resume(returning: $0)
+      }
+      guard !isDialling else { return }
+      isDialling = true
+      loop.spawn { [self] in await makeConnection() }
     }
+  }
+
+  private func makeConnection() async {
+    let result: Result<HTTP2Connection, GRPCStatus>
+    do throws(GRPCStatus) { result = .success(try await dial()) } catch { result = .failure(error) }
+    isDialling = false
+    var failure: GRPCStatus?
+    switch result {
+    case .success(let made) where isClosed: made.close(.closedLocally)
+    case .success(let made): connection = made
+    case .failure(let error): failure = error
+    }
+    let waiters = waiting
+    waiting = [:]
+    for waiter in waiters.values { waiter(failure) }
   }
 
   private var rootsSignature: FileSignature? {

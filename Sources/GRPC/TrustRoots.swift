@@ -30,6 +30,9 @@ public enum TrustRoots: Hashable, Sendable {
     }
   }
 
+  /// Whether these roots can be used, as they are now. Throws ``GRPCStatus``.
+  public func check() throws(GRPCStatus) { _ = try context() }
+
   /// What tells one version of the roots from another.
   var signature: FileSignature? {
     if case .file(let path) = self { FileSignature(path: path) } else { nil }

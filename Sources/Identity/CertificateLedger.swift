@@ -54,6 +54,8 @@ struct CertificateLedger: Sendable {
     var backoff = FetchBackoff()
     var lastError: IdentityError?
     var waiters = WaiterQueue()
+    /// A pod has it; else it is there for a connection only.
+    var isPods = false
     /// When a forgotten entry goes.
     var removal: ContinuousClock.Instant?
 
@@ -114,12 +116,14 @@ struct CertificateLedger: Sendable {
   mutating func prefetch(_ identity: SPIFFEIdentity, now: Now) -> [Action] {
     guard entries[identity] != nil || entries.count < limits.identities else { return [] }
     entries[identity, default: Entry()].removal = nil
+    entries[identity]?.isPods = true
     return tick(now)
   }
 
   /// The last pod with this identity has gone.
   mutating func forget(_ identity: SPIFFEIdentity, now: Now) -> [Action] {
     guard entries[identity] != nil else { return [] }
+    entries[identity]?.isPods = false
     entries[identity]?.removal = now.monotonic + limits.grace
     return tick(now)
   }
@@ -146,6 +150,9 @@ struct CertificateLedger: Sendable {
     }
     return succeed(identity, credentials, now: now) + tick(now)
   }
+
+  /// All identities, whether they have a certificate or not.
+  var identities: [SPIFFEIdentity] { Array(entries.keys) }
 
   /// Every certificate that is held and valid.
   func held(_ wall: Timestamp) -> [WorkloadCertificate] {
@@ -287,6 +294,10 @@ struct CertificateLedger: Sendable {
       scheduled = min(scheduled, end)
     }
     entry.retry = (scheduled, now.monotonic + pause.urgent)
+    // Who wanted it has given up, and no pod has it: it is not asked for ever after.
+    if !entry.isPods, entry.held == nil, entry.waiters.isEmpty, entry.removal == nil {
+      entry.removal = now.monotonic + limits.grace
+    }
     entries[identity] = entry
     return actions
   }

@@ -107,6 +107,16 @@ public final class CertificateStore: Sendable {
     update { state, now in ((), state.ledger.forget(identity, now: now)) }
   }
 
+  /// The same for the identities of a service account, whatever their trust domain.
+  public func forget(namespace: String, serviceAccount: String) {
+    update { state, now in
+      let identities = state.ledger.identities.filter {
+        $0.namespace == namespace && $0.serviceAccount == serviceAccount
+      }
+      return ((), identities.flatMap { state.ledger.forget($0, now: now) })
+    }
+  }
+
   /// The authority has news: everything held is fetched again, and what failed is tried again.
   public func refresh() {
     update { state, now in ((), state.ledger.refresh(now: now)) }

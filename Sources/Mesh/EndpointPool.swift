@@ -26,6 +26,9 @@ struct EndpointPool: Sendable {
   /// The endpoint at `ticket`, 0..<``weight``, when all stand in a row, each as wide as its capacity.
   func endpoint(at ticket: UInt64) -> Endpoint? { root.endpoint(at: ticket) }
 
+  /// The endpoint at a position, 0..<``count``, when all stand in a row.
+  func endpoint(atPosition position: Int) -> Endpoint? { root.endpoint(atPosition: position) }
+
   func forEach(_ body: (Endpoint) -> Void) { root.forEach(body) }
 
   private static func hash(_ uid: String) -> UInt { UInt(bitPattern: uid.hashValue) }
@@ -123,6 +126,19 @@ struct EndpointPool: Sendable {
         }
       }
       return nil
+    }
+
+    func endpoint(atPosition position: Int) -> Endpoint? {
+      var position = position
+      switch content {
+      case .leaf(let endpoints): return endpoints.indices.contains(position) ? endpoints[position] : nil
+      case .branch(let children):
+        for child in children {
+          if position < child.count { return child.endpoint(atPosition: position) }
+          position -= child.count
+        }
+        return nil
+      }
     }
 
     func forEach(_ body: (Endpoint) -> Void) {

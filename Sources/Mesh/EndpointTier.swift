@@ -63,6 +63,16 @@ struct EndpointTier: Sendable {
     for (traits, pool) in pools { body(traits, pool) }
   }
 
+  /// The endpoint at a position, when all stand in a row.
+  func endpoint(at position: Int) -> Endpoint? {
+    var position = position
+    for pool in pools.values {
+      if position < pool.count { return pool.endpoint(atPosition: position) }
+      position -= pool.count
+    }
+    return nil
+  }
+
   func forEach(_ body: (Endpoint) -> Void) {
     for pool in pools.values { pool.forEach(body) }
   }

@@ -102,7 +102,7 @@ extension MeshSnapshot {
       return ([.address(address)] + waypoints.map(\.key)).filter { !isSettled($0) }
     case .hostname(let hostname, _):
       guard services(hostname: hostname).isEmpty else { return [] }
-      let own = local.services.keys.filter { $0.hostname == hostname }
+      let own = local.services.keys.filter { $0.hostname.foldedHostname == hostname.foldedHostname }
       let names = own.isEmpty ? [NamespacedHostname(namespace: local.namespace, hostname: hostname)] : own
       return names.map(MeshKey.service).filter { !isSettled($0) }
     }

@@ -138,7 +138,7 @@ extension MeshSnapshot {
 
   private mutating func index(_ service: Service) {
     services[service.key] = service
-    servicesByHostname[service.hostname, default: ShortList()].insertService(service)
+    servicesByHostname[service.hostname.foldedHostname, default: ShortList()].insertService(service)
     for address in Set(service.addresses) { servicesByAddress[address, default: ShortList()].insertService(service) }
     for range in Set(service.prefixes) {
       servicesByPrefix[range.network, default: PrefixTable()].insert(service, at: range.prefix)
@@ -146,7 +146,7 @@ extension MeshSnapshot {
   }
 
   private mutating func unindex(_ service: Service) {
-    servicesByHostname.removeService(service.key, at: service.hostname)
+    servicesByHostname.removeService(service.key, at: service.hostname.foldedHostname)
     for address in Set(service.addresses) { servicesByAddress.removeService(service.key, at: address) }
     for range in Set(service.prefixes) {
       servicesByPrefix[range.network]?.remove(service.key, at: range.prefix)

@@ -19,7 +19,7 @@ public struct MeshSnapshot: Sendable {
   var localIdentities: TreeDictionary<SPIFFEIdentity, Int> = [:]
 
   var services: TreeDictionary<NamespacedHostname, Service> = [:]
-  /// Ordered by key.
+  /// By folded host name, ordered by key.
   var servicesByHostname: TreeDictionary<String, ShortList<Service>> = [:]
   /// Ordered by key.
   var servicesByAddress: TreeDictionary<NetworkAddress, ShortList<Service>> = [:]
@@ -77,13 +77,15 @@ extension MeshSnapshot {
 
   public func service(_ key: NamespacedHostname) -> Service? { services[key] }
 
-  /// The best service with a host name, as a client of `clientNamespace` sees it; nil asks on nobody's behalf.
+  /// The best service with a host name in any case, as a client of `clientNamespace` sees it; nil asks on nobody's behalf.
   public func service(hostname: String, clientNamespace: String?) -> Service? {
-    servicesByHostname[hostname]?.best(for: clientNamespace)
+    servicesByHostname[hostname.foldedHostname]?.best(for: clientNamespace)
   }
 
-  /// All services with a host name, at most one for each namespace, ordered by key.
-  public func services(hostname: String) -> [Service] { servicesByHostname[hostname].map(Array.init) ?? [] }
+  /// All services with a host name in any case, at most one for each namespace, ordered by key.
+  public func services(hostname: String) -> [Service] {
+    servicesByHostname[hostname.foldedHostname].map(Array.init) ?? []
+  }
 
   /// The best service with a virtual address, exact addresses before ranges (services.md §1.1).
   public func service(at address: NetworkAddress, clientNamespace: String?) -> Service? {
@@ -98,13 +100,26 @@ extension MeshSnapshot {
     return allowed
   }
 
+  /// Some `count` endpoints of a service, drawn at random, that its health policy allows; nil where there are not many more,
+  /// so that one may as well look at all of them. It takes as long as `count`, however many there are.
+  public func sampleEndpoints(
+    of service: Service, _ count: Int, using random: inout some RandomNumberGenerator
+  ) -> [Endpoint]? {
+    guard let all = endpoints[service.key], all.count / 8 > count else { return nil }
+    // Twice as many as are wanted, because some are not healthy.
+    return all.sample(2 * count, using: &random).filter { $0.isAllowed(by: service) }
+  }
+
   public func policy(key: String) -> AuthorizationPolicy? { policies[key] }
 
   /// The service an inbound connection is counted for: the one the client named, else the first whose target port is
   /// the one connected to (services.md §11).
   public func attributedService(of local: Workload, forwardedHost: String?, port: UInt16) -> Service? {
     let known = local.services.keys.sorted().compactMap { services[$0] }
-    if let forwardedHost, let named = known.first(where: { $0.hostname == forwardedHost }) { return named }
+    if let forwardedHost, let named = known.first(where: { $0.hostname.foldedHostname == forwardedHost.foldedHostname })
+    {
+      return named
+    }
     return known.first { service in
       let own = local.services[service.key] ?? [:]
       return own.values.contains(port) || service.ports.values.contains(port)

@@ -22,3 +22,11 @@ public struct NamespacedHostname: Hashable, Sendable, Comparable, CustomStringCo
   /// `namespace/hostname`.
   public var description: String { "\(namespace)/\(hostname)" }
 }
+
+extension String {
+  /// A host name as it is looked up: case does not matter in DNS (RFC 4343), though it does in the names of resources.
+  /// Most are in lower case as they come, and are not copied.
+  var foldedHostname: String {
+    utf8.contains { (0x41...0x5a).contains($0) } ? lowercased() : self
+  }
+}

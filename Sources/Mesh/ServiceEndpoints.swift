@@ -100,6 +100,13 @@ struct ServiceEndpoints: Sendable {
   }
 
   func forEach(_ body: (Endpoint) -> Void) { all.forEach(body) }
+
+  /// Different endpoints, drawn at random; `number` of them, which must be far below ``count``.
+  func sample(_ number: Int, using random: inout some RandomNumberGenerator) -> [Endpoint] {
+    var positions: Set<Int> = []
+    while positions.count < min(number, count / 2) { positions.insert(Int.random(in: 0..<count, using: &random)) }
+    return positions.compactMap { all.endpoint(at: $0) }
+  }
 }
 
 extension LoadBalancing {

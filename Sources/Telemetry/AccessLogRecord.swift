@@ -98,6 +98,8 @@ public struct ConnectionFailure: Hashable, Sendable {
 public enum AccessLogEvent: Hashable, Sendable {
   /// The record exists; nothing has been dialled.
   case opened(AccessLogRecord)
+  /// This endpoint failed before the first byte, and another one is tried.
+  case givenUp(AccessLogRecord, ConnectionFailure)
   /// The connection ended.
   case complete(AccessLogRecord, ConnectionTraffic, ConnectionFailure? = nil)
   /// It failed before enough was known to make a record.
@@ -108,7 +110,7 @@ public enum AccessLogEvent: Hashable, Sendable {
   public var level: LogThreshold {
     switch self {
     case .opened: .debug
-    case .complete(_, _, nil): .info
+    case .givenUp, .complete(_, _, nil): .info
     case .complete: .error
     case .denied: .warn
     }
@@ -120,6 +122,9 @@ public enum AccessLogEvent: Hashable, Sendable {
     switch self {
     case .opened(let record):
       record.append(to: &line)
+    case .givenUp(let record, let failure):
+      record.append(to: &line)
+      failure.append(to: &line)
     case .complete(let record, let traffic, let failure):
       record.append(to: &line)
       line.field("bytes_sent", integer: traffic.bytesSent)
@@ -138,6 +143,7 @@ public enum AccessLogEvent: Hashable, Sendable {
   private var message: String {
     switch self {
     case .opened: "connection opened"
+    case .givenUp: "endpoint given up for another"
     case .complete: "connection complete"
     case .denied: "connection failed"
     }

@@ -41,6 +41,11 @@ public final class DeltaClient {
   private let gate = LoopGate()
   private var releaseTimer: LoopTimer?
   private var isReleasing = false
+  private var demands: [Demand] = []
+  private var answerTimer: LoopTimer?
+  private var patience = AnswerPatience()
+  /// The stream of now is being replaced, for a reason that is no failure.
+  private var isReopening = false
 
   static let method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
   /// Resources taken between two looks at the clock.
@@ -82,16 +87,22 @@ public final class DeltaClient {
       let start = ContinuousClock.now
       let end = await stream(number)
       call = nil
+      answerTimer?.cancel()
+      answerTimer = nil
       let wasOpen = recorder.current.connectedSince != nil
       recorder.update {
         $0.terminations[.init(end, wasOpen: wasOpen), default: 0] += 1
         $0.connectedSince = nil
       }
       if isStopped { return }
+      if isReopening {
+        isReopening = false
+        continue
+      }
       let pause = backoff.pause(after: start.duration(to: .now), random: Double.random(in: 0..<1))
       logger.warning(
         "the control plane's stream ended; what is known stays in force",
-        metadata: ["id": "\(number)", "error": "\(end)", "retry_in": "\(pause)"])
+        metadata: ["id": "\(number)", "error": "\(explain(end, wasOpen: wasOpen))", "retry_in": "\(pause)"])
       await loop.sleep(for: pause)
     }
   }
@@ -104,6 +115,36 @@ public final class DeltaClient {
     channel.close()
   }
 
+  /// Why a stream ended, and what that changes about the next one.
+  private func explain(_ end: GRPCStatus, wasOpen: Bool) -> StreamError {
+    if !wasOpen, let limit = patience.exceeded { return .unanswered(after: limit) }
+    guard end.status == .resourceExhausted else { return .ended(end) }
+    if subscription.refusedForSize() {
+      logger.warning(
+        "the control plane does not take so many names at once: it is asked for everything, and what does not come is gone"
+      )
+      return .ended(end)
+    }
+    return wasOpen ? .ended(end) : .subscriptionRefused(end)
+  }
+
+  /// Makes a new stream on a new connection, because of what is trusted from now on. What is known stays in force.
+  public func reopen() {
+    guard !isStopped else { return }
+    channel.reconnect()
+    guard let call else { return }
+    isReopening = true
+    call.cancel()
+  }
+
+  private func awaitAnswer(on call: GRPCCall) {
+    let limit = patience.begin()
+    answerTimer = loop.schedule(after: limit) { [weak self] in
+      self?.patience.exceed()
+      call.cancel()
+    }
+  }
+
   /// One stream from beginning to end.
   private func stream(_ number: Int) async -> GRPCStatus {
     do throws(GRPCStatus) {
@@ -112,10 +153,13 @@ public final class DeltaClient {
       for request in subscription.opened() { send(request, on: call) }
       self.call = call
       if isStopped { call.cancel() }
+      awaitAnswer(on: call)
       logger.info(
         "connected to the control plane", metadata: ["id": "\(number)", "address": "\(channel.name)"])
       while let message = try await call.receive() {
         recorder.update { $0.connectedSince = $0.connectedSince ?? .now }
+        answerTimer?.cancel()
+        patience.answered()
         guard let response = try? DeltaResponse(message) else {
           call.cancel()
           return GRPCStatus(.internalError, "the control plane sent a response that cannot be decoded")
@@ -199,9 +243,16 @@ public final class DeltaClient {
 
   // MARK: On demand
 
-  /// The data path uses `keys`: those that are new are asked for; now, or as soon as there is a stream.
-  public func demand(_ keys: [MeshKey]) {
-    let requests = subscription.demand(keys, at: .now)
+  /// The data path uses the keys of `demand`: those that are new are asked for, in one request with all that is demanded
+  /// in this turn of the loop; now, or as soon as there is a stream.
+  public func demand(_ demand: Demand) {
+    demands.append(demand)
+    if demands.count == 1 { loop.spawn { [self] in ask() } }
+  }
+
+  private func ask() {
+    let requests = subscription.demand(demands, at: .now)
+    demands = []
     if let call { for request in requests { send(request, on: call) } }
     if subscription.holdsTooMuch { release() }
   }

@@ -42,6 +42,11 @@ public struct DeltaSubscription: Sendable {
   private var standIns: Set<String> = []
   private var processed: Set<ResourceType> = []
   private var demanded = DemandedKeys()
+  private var size = RequestSize()
+  /// Types that have had no response on the stream of now.
+  private var unanswered = Set(ResourceType.allCases)
+  /// By type, what the first response to a request that named nothing has brought so far: what it does not bring is gone.
+  private var relearnt: [ResourceType: Set<String>] = [:]
 
   /// With `retains` there are ``Action/retain(_:)`` actions. They are of use with ``SubscriptionMode/everything`` alone:
   /// what nobody used any more is given back without one.
@@ -79,14 +84,25 @@ public struct DeltaSubscription: Sendable {
   // MARK: Streams
 
   /// A stream is open and nothing was sent on it.
-  func opened() -> [Request] { ResourceType.allCases.map(firstRequest) }
+  mutating func opened() -> [Request] {
+    unanswered = Set(ResourceType.allCases)
+    relearnt = [:]
+    size.begin()
+    return ResourceType.allCases.map { firstRequest($0) }
+  }
 
-  /// Subscribes to a type, naming what is held, so that the control plane sends what differs and says what is gone.
-  private func firstRequest(_ type: ResourceType) -> Request {
+  /// Subscribes to a type, naming what is held, so that the control plane sends what differs and says what is gone. Where
+  /// the names are more than it takes in one request, none are named: then it sends everything.
+  private mutating func firstRequest(_ type: ResourceType) -> Request {
     var request = Request()
     request.node = node.message
     request.typeURL = type.rawValue
-    for (name, version) in versions[type] ?? [:] { request.initialResourceVersions[name] = version.text }
+    let held = versions[type] ?? [:]
+    if size.admits(held.lazy.map { ($0.key, $0.value) }) {
+      for (name, version) in held { request.initialResourceVersions[name] = version.text }
+    } else {
+      relearnt[type] = []
+    }
     if type == .address, mode == .onDemand {
       // How "nothing" is said: without names it would be everything.
       request.resourceNamesSubscribe = ["*"]
@@ -97,6 +113,10 @@ public struct DeltaSubscription: Sendable {
     }
     return request
   }
+
+  /// The stream ended because a request was too large for the control plane. True where the requests of the next one are
+  /// smaller; false where they cannot be, or were not the reason.
+  mutating func refusedForSize() -> Bool { !unanswered.isEmpty && size.shrink() }
 
   // MARK: Responses
 
@@ -114,7 +134,7 @@ public struct DeltaSubscription: Sendable {
     var retained = RetainedPortion(of: type)
     for _ in 0..<limit {
       guard let resource = intake.response.next() else {
-        guard let name = intake.response.nextRemoved() else {
+        guard let name = intake.response.nextRemoved() ?? nextLost(of: type, &intake) else {
           intake.isFinished = true
           break
         }
@@ -122,6 +142,7 @@ public struct DeltaSubscription: Sendable {
         if retains { retained.drop(name) }
         continue
       }
+      relearnt[type]?.insert(resource.name)
       let bytes = resource.value ?? []
       intake.contentBytes += bytes.count
       do throws(ResourceRejection) {
@@ -149,9 +170,20 @@ public struct DeltaSubscription: Sendable {
   mutating func finish(_ intake: DeltaIntake) -> [Action] {
     var actions: [Action] = [.send(answer(intake))]
     let wasReady = isReady
-    if let type = intake.type { processed.insert(type) }
+    if let type = intake.type {
+      processed.insert(type)
+      unanswered.remove(type)
+    }
     if isReady, !wasReady { actions.append(.ready) }
     return actions
+  }
+
+  /// The next name of what is held and was not sent again, after the last resource of a response that held everything.
+  private mutating func nextLost(of type: ResourceType, _ intake: inout DeltaIntake) -> String? {
+    if let came = relearnt.removeValue(forKey: type) {
+      intake.lost = (versions[type] ?? [:]).keys.filter { !came.contains($0) }
+    }
+    return intake.lost.popLast()
   }
 
   private mutating func remove(
@@ -170,7 +202,7 @@ public struct DeltaSubscription: Sendable {
       if demanded.answer(key, with: nil) { changes.append(.settle(key)) }
       guard !orphans.isEmpty else { return }
       changes += orphans.map(MeshChange.unsettle)
-      actions.append(.send(changeOfNames(subscribe: [], unsubscribe: orphans.map(\.description))))
+      actions += changeOfNames(subscribe: [], unsubscribe: orphans.map(\.description)).map(Action.send)
     }
   }
 
@@ -207,11 +239,11 @@ public struct DeltaSubscription: Sendable {
 
   // MARK: On demand
 
-  /// The data path uses `keys`: what to send for those that are new.
-  mutating func demand(_ keys: [MeshKey], at now: ContinuousClock.Instant) -> [Request] {
+  /// What the data path uses, for the pods that it is for: what to send for what is new.
+  mutating func demand(_ demands: [Demand], at now: ContinuousClock.Instant) -> [Request] {
     guard mode == .onDemand else { return [] }
-    let new = demanded.use(keys, at: now)
-    return new.isEmpty ? [] : [changeOfNames(subscribe: new.map(\.description), unsubscribe: [])]
+    let new = demands.flatMap { demanded.use($0.keys, by: $0.pod, at: now) }
+    return changeOfNames(subscribe: new.map(\.description), unsubscribe: [])
   }
 
   /// More is held than should be; ``release(from:at:)`` is not to wait for its time.
@@ -225,11 +257,9 @@ public struct DeltaSubscription: Sendable {
     let superfluous = (versions[.address] ?? [:]).keys.filter { !needed.contains($0) }
     for name in superfluous { versions[.address]?[name] = nil }
     let names = Set(released.map(\.description)).union(superfluous)
-    return [
-      // Sent first: who asks for one of them from now on asks after it was given back.
-      .send(changeOfNames(subscribe: [], unsubscribe: names.sorted())),
-      .apply(released.map(MeshChange.unsettle) + superfluous.map { .removeAddress(name: $0) }),
-    ]
+    // Sent first: who asks for one of them from now on asks after it was given back.
+    return changeOfNames(subscribe: [], unsubscribe: names.sorted()).map(Action.send)
+      + [.apply(released.map(MeshChange.unsettle) + superfluous.map { .removeAddress(name: $0) })]
   }
 
   /// Those that were asked for and are found in `mesh`, whatever they were called in the answer.
@@ -248,12 +278,17 @@ public struct DeltaSubscription: Sendable {
     }
   }
 
-  private func changeOfNames(subscribe: [String], unsubscribe: [String]) -> Request {
-    var request = Request()
-    request.typeURL = ResourceType.address.rawValue
-    request.resourceNamesSubscribe = subscribe
-    request.resourceNamesUnsubscribe = unsubscribe
-    return request
+  /// As many requests as it takes for each to be of a size that is accepted.
+  private func changeOfNames(subscribe: [String], unsubscribe: [String]) -> [Request] {
+    func requests(_ names: [String], _ field: WritableKeyPath<Request, [String]>) -> [Request] {
+      stride(from: 0, to: names.count, by: RequestSize.mostNames).map { start in
+        var request = Request()
+        request.typeURL = ResourceType.address.rawValue
+        request[keyPath: field] = Array(names[start..<min(start + RequestSize.mostNames, names.count)])
+        return request
+      }
+    }
+    return requests(unsubscribe, \.resourceNamesUnsubscribe) + requests(subscribe, \.resourceNamesSubscribe)
   }
 }
 
@@ -262,6 +297,8 @@ struct DeltaIntake {
   fileprivate(set) var response: DeltaResponse
   let type: ResourceType?
   fileprivate(set) var isFinished = false
+  /// Names that go because the response did not hold them.
+  fileprivate var lost: [String] = []
   private(set) var rejectedCount = 0
   /// Why resources were refused: the first ones.
   private(set) var reasons: [String] = []

@@ -15,6 +15,14 @@ enum ResourceVersion: Hashable, Sendable {
     }
   }
 
+  /// Bytes of ``text``.
+  var size: Int {
+    switch self {
+    case .hash: 16
+    case .text(let text): text.utf8.count
+    }
+  }
+
   var text: String {
     switch self {
     case .hash(let hash):

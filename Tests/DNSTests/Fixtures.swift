@@ -141,6 +141,7 @@ enum ExampleMesh {
       service("ns1", "ranges.example.com", []) { record in
         if let prefix = IPPrefix("10.200.0.0/16") { record.prefixes = [NetworkPrefix(network: "", prefix: prefix)] }
       },
+      service("ns1", "Mixed.Example.COM", [try address("10.9.4.1")]),
       service("ns1", "headless.ns1.\(domain)", []),
       service("ns1", "nobody.ns1.\(domain)", []),
       service("ns1", "remote.ns1.\(domain)", []),

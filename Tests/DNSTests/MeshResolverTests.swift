@@ -44,6 +44,8 @@ struct MeshResolverTests {
       ("foo.wildcard.ns1.svc.cluster.local", nil, "10.9.0.4"),
       ("x.svc.mesh.corp.ns1.svc.cluster.local", nil, "10.9.0.6"),
       ("twice", nil, "10.9.0.12"),
+      ("mixed.example.com", nil, "10.9.4.1"),
+      ("MIXED.example.com", nil, "10.9.4.1"),
     ] as [(String, String?, String)])
   func answers(_ name: String, _ alias: String?, _ address: String) throws {
     let expected = Answer(alias: alias.flatMap { DomainName($0) }, addresses: [try #require(IPAddress(address))])
@@ -87,6 +89,37 @@ struct MeshResolverTests {
     #expect(try answer("headless", .aaaa) == ["fd00:1::1"])
     #expect(try answer("nobody") == [])
     #expect(try answer("remote") == ["10.0.1.6"], "there are no nearer ones")
+  }
+
+  @Test("for a headless service with very many endpoints so many of them as fit, others each time")
+  func manyEndpoints() throws {
+    let domain = "svc.cluster.local"
+    var changes = [
+      ExampleMesh.workload("client", "ns1", ["10.0.0.9"]), ExampleMesh.service("ns1", "many.ns1.\(domain)", []),
+    ]
+    for index in 0..<2000 {
+      changes.append(
+        ExampleMesh.workload(
+          "e\(index)", "ns1", ["10.\(index % 3 == 0 ? 9 : 1).\(index / 250).\(index % 250)"],
+          health: index % 3 == 0 ? .unhealthy : .healthy, services: ["many.ns1.\(domain)"]))
+    }
+    let mesh = MeshSnapshot().applying(changes).snapshot
+    let client = try #require(mesh.workload(uid: "Kubernetes//Pod/ns1/client"))
+    var random = SeededGenerator(seed: 1)
+    func ask(_ limit: Int, _ type: RecordType = .a) throws -> [IPAddress] {
+      let resolution = MeshResolver().resolve(
+        Question(try #require(DomainName("many")), type), for: client, in: mesh, atMost: limit, using: &random)
+      guard case .answer(let answer, _) = resolution else { return [] }
+      return answer.addresses
+    }
+    let (first, second) = (try ask(32), try ask(32))
+    #expect(first.count == 32 && second.count == 32 && Set(first) != Set(second))
+    #expect(Set(first).count == 32 && first.allSatisfy { $0.description.hasPrefix("10.1.") }, "healthy ones only")
+    #expect(try ask(4000).count == 1333, "all, where they fit")
+    #expect(try ask(32, .aaaa).isEmpty)
+    var seen: Set<IPAddress> = []
+    for _ in 0..<400 { seen.formUnion(try ask(32)) }
+    #expect(seen.count > 1300, "none is left out for ever")
   }
 
   @Test("no addresses of other networks")

@@ -38,11 +38,22 @@ struct ResponseTests {
     #expect(try target.name().description == "www.google.com.")
   }
 
-  @Test("without addresses is empty and no error")
+  @Test("without addresses is no error, and says for how long that holds")
   func empty() throws {
-    let reply = try Decoded(
-      Response.answer(Answer(alias: DomainName("x.y"), addresses: []), to: try query("a.b"), limit: 512))
-    #expect(reply.records.isEmpty)
+    let bytes = Response.answer(Answer(alias: DomainName("x.y"), addresses: []), to: try query("a.b"), limit: 512)
+    let reply = try Decoded(bytes)
+    #expect(reply.answers.isEmpty && reply.header.authorityCount == 1)
+    let authority = try #require(reply.records.first)
+    #expect(authority.type == .soa && authority.timeToLive == 5 && authority.name == DomainName("a.b"))
+    #expect(authority.data.suffix(4) == [0, 0, 0, 5])
+    var names = MessageReader(bytes, at: try #require(reply.dataOffsets.first))
+    #expect(try names.name() == DomainName("a.b"))
+    #expect(try names.name() == DomainName("a.b"))
+    let options = try Decoded(
+      Response.answer(Answer(addresses: []), to: try query("a.b", edns: (1232, 0, 0)), limit: 1232))
+    #expect(options.records.map(\.type) == [.soa, .opt])
+    let cramped = try Decoded(Response.answer(Answer(addresses: []), to: try query("a.b"), limit: 40))
+    #expect(cramped.records.isEmpty)
     #expect(reply.header.responseCode == .noError)
     #expect(reply.header.flags & 0x0400 != 0, "authoritative")
   }

@@ -20,6 +20,8 @@ final class ControlPlaneFixture: Sendable {
   private let environment: [String: String]
   /// The proxies learn addresses as they need them.
   private let isOnDemand: Bool
+  /// The most bytes that the control plane takes in one message; nil is gRPC's own limit.
+  private let receives: Int?
   private let state = Mutex<[String: [String: Data]]>([Kind.address.url: [:], Kind.policy.url: [:]])
   private let serial = Mutex(0)
   private let process = Mutex<RunningProcess?>(nil)
@@ -29,10 +31,11 @@ final class ControlPlaneFixture: Sendable {
   private static let port = 15012
 
   private init(
-    _ network: TestNetwork, onDemand: Bool, _ environment: (String) -> [String: String]
+    _ network: TestNetwork, onDemand: Bool, receives: Int?, _ environment: (String) -> [String: String]
   ) async throws {
     self.network = network
     isOnDemand = onDemand
+    self.receives = receives
     directory = "/tmp/ambient-xds-\(UUID().uuidString.prefix(8))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     self.environment = environment(directory)
@@ -47,14 +50,14 @@ final class ControlPlaneFixture: Sendable {
 
   /// Gives a running mesh to `body`, and takes everything down afterwards.
   static func with(
-    token: String = ControlPlaneFixture.token, onDemand: Bool = false,
+    token: String = ControlPlaneFixture.token, onDemand: Bool = false, receives: Int? = nil,
     environment: (_ directory: String) -> [String: String] = { _ in [:] },
     _ body: (ControlPlaneFixture) async throws -> Void
   ) async throws {
     await MeshSlots.shared.take()
     defer { MeshSlots.shared.giveBack() }
     try await TestNetwork.with { network in
-      let fixture = try await ControlPlaneFixture(network, onDemand: onDemand, environment)
+      let fixture = try await ControlPlaneFixture(network, onDemand: onDemand, receives: receives, environment)
       defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
       do {
         try fixture.write(token: token)
@@ -88,10 +91,11 @@ final class ControlPlaneFixture: Sendable {
   func startControlPlane() throws {
     let here = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     let protos = here.deletingLastPathComponent().deletingLastPathComponent().appending(path: "Sources/IstioAPI/proto")
-    let process = try right.spawn([
-      GRPCEnvironment.python, here.appending(path: "ControlPlane/control_plane.py").path, "\(right.address(.v4))",
-      "\(Self.port)", protos.path, directory + "/ca", directory + "/state.json", Self.token,
-    ])
+    let process = try right.spawn(
+      [
+        GRPCEnvironment.python, here.appending(path: "ControlPlane/control_plane.py").path, "\(right.address(.v4))",
+        "\(Self.port)", protos.path, directory + "/ca", directory + "/state.json", Self.token,
+      ], environment: receives.map { ["CONTROL_PLANE_RECEIVES": "\($0)"] } ?? [:])
     self.process.withLock { $0 = process }
     try #require(process.waitForLine("serving", within: .seconds(60)) != nil, "the control plane starts")
   }
@@ -143,13 +147,20 @@ final class ControlPlaneFixture: Sendable {
     try set(kind, name, ["raw": Data([0xff, 0xff, 0xff]).base64EncodedString()])
   }
 
+  /// Publishes many addresses at once. Without `awaitingAnswers` it returns when they are on their way.
+  func set(addresses: [String: [String: Any]], awaitingAnswers: Bool = true) throws {
+    let contents = try addresses.mapValues { try JSONSerialization.data(withJSONObject: $0) }
+    state.withLock { $0[Kind.address.url]?.merge(contents) { $1 } }
+    try write(awaitingAnswers: awaitingAnswers)
+  }
+
   func remove(_ kind: Kind, _ name: String) throws {
     state.withLock { $0[kind.url]?[name] = nil }
     try write()
   }
 
   /// Publishes what there is, and returns when both proxies have answered; at once where nobody publishes.
-  private func write() throws {
+  private func write(awaitingAnswers: Bool = true) throws {
     let resources = try state.withLock { state in
       try state.mapValues { try $0.mapValues { try JSONSerialization.jsonObject(with: $0) } }
     }
@@ -159,7 +170,7 @@ final class ControlPlaneFixture: Sendable {
     }
     try JSONSerialization.data(withJSONObject: ["serial": number, "resources": resources])
       .write(to: URL(fileURLWithPath: directory + "/state.json"), options: .atomic)
-    guard let process = process.withLock({ $0 }), process.isRunning else { return }
+    guard awaitingAnswers, let process = process.withLock({ $0 }), process.isRunning else { return }
     try awaitAnswers(from: process, to: number)
   }
 
@@ -178,17 +189,28 @@ final class ControlPlaneFixture: Sendable {
     return pod
   }
 
-  /// Publishes the pod's workload, an endpoint of `services`.
-  func describe(_ pod: MeshPod, services: [String: UInt16] = [:]) throws {
+  /// A pod of the mesh that ztunnel does not serve, for somebody else that speaks HBONE.
+  func unservedPod(_ name: String, on node: Node) throws -> MeshPod {
+    let pod = MeshPod(name: name, serviceAccount: name, pod: try node.pod(name), inMesh: true)
+    try describe(pod)
+    return pod
+  }
+
+  /// Publishes the pod's workload, an endpoint of `services`, with `waypoint` in front of it.
+  func describe(_ pod: MeshPod, services: [String: UInt16] = [:], waypoint: MeshPod? = nil) throws {
+    let front: [String: Any] =
+      waypoint.map {
+        ["waypoint": ["address": ["address": Data($0.pod.ipv4.bytes).base64EncodedString()], "hboneMtlsPort": 15008]]
+      } ?? [:]
     try set(
       .address, pod.uid,
       [
-        "workload": [
+        "workload": front.merging([
           "uid": pod.uid, "name": pod.name, "namespace": "demo", "serviceAccount": pod.serviceAccount,
           "node": pod.pod.node === left ? "left" : "right", "tunnelProtocol": "HBONE", "workloadType": "POD",
           "addresses": [IPAddress.Family.v4, .v6].map { Data(pod.pod.address($0).bytes).base64EncodedString() },
           "services": services.mapValues { ["ports": [["servicePort": 80, "targetPort": Int($0)]]] },
-        ]
+        ]) { $1 }
       ])
   }
 

@@ -21,7 +21,7 @@ struct DNSFixture {
   /// Runs a mesh for `body`. `servers` and `options` are those of the proxies' `resolv.conf`.
   static func with(
     servers: [String] = [resolverAddress], options: String = "timeout:2 attempts:1",
-    _ body: (DNSFixture) async throws -> Void
+    environment more: [String: String] = [:], _ body: (DNSFixture) async throws -> Void
   ) async throws {
     let file = "/tmp/ambient-e2e-resolv-\(UUID().uuidString.prefix(8))"
     let lines = servers.map { "nameserver \($0)" } + ["options \(options)", "search nowhere.example", ""]
@@ -31,7 +31,7 @@ struct DNSFixture {
     // A mount namespace of its own, where /etc/resolv.conf is this one.
     let launcher = ["unshare", "--mount", "sh", "-c", "mount --bind \(file) /etc/resolv.conf && exec \"$0\""]
     let environment = ["ISTIO_META_DNS_CAPTURE": "true", "RUST_LOG": "info,dns=debug,ztunnel::state=debug"]
-    try await MeshFixture.with(environment: environment, launcher: launcher) { mesh in
+    try await MeshFixture.with(environment: environment.merging(more) { $1 }, launcher: launcher) { mesh in
       let resolver = try await mesh.pod("resolver", on: mesh.right, inMesh: false)
       try #require(resolver.pod.ipv4.description == resolverAddress)
       let client = try await mesh.pod("client", on: mesh.left, enrolled: false)

@@ -52,7 +52,9 @@ struct DNSTests {
       #expect(answer.contains("WEB.demo.svc.cluster.local. 30\tIN\tA\t10.96.0.1"))
       let none = try dns.dig("old.demo.svc.cluster.local", "AAAA")
       #expect(none.contains("status: NOERROR"))
-      #expect(none.contains("ANSWER: 0, AUTHORITY: 0"))
+      #expect(none.contains("ANSWER: 0, AUTHORITY: 1"))
+      #expect(
+        none.split(separator: "\n").contains { $0.hasPrefix("old.demo.svc.cluster.local. 5") && $0.contains("SOA") })
 
       let line = try #require(
         try dns.mesh.left.ztunnel.waitForLine("\tdns\t", "domain=\"WEB.demo.svc.cluster.local.\""))

@@ -1,9 +1,10 @@
+import Foundation
 import Linux
 import TestSupport
 import Testing
 import Vocabulary
 
-@Suite("An endpoint that does not answer", .requires(.root, .command("ip")))
+@Suite("An endpoint that does not answer", .requires(.root, .command("ip"), .command("curl")))
 struct EndpointRetryTests {
   private let vip = SocketAddress(.v4(0x0a60_000a), 80)
 
@@ -37,10 +38,35 @@ struct EndpointRetryTests {
       for index in 0..<5 { dead.append(try await mesh.pod("dead\(index)", on: mesh.right, inMesh: false)) }
       try mesh.service("web", vip: "10.96.0.10", target: 8080, dead)
       #expect(try TCPClient(in: client.pod).end(of: vip) == .reset)
-      let line = try #require(try mesh.left.ztunnel.waitForLine("UPSTREAM_UNREACHABLE", "outbound"))
+      let line = try #require(try mesh.left.ztunnel.waitForLine("complete", "UPSTREAM_UNREACHABLE", "outbound"))
       #expect(line.contains("endpoints_tried=3"))
       #expect(try mesh.left.ztunnel.lines.count { $0.contains("connection opened") } == 3)
+      #expect(try mesh.left.ztunnel.lines.count { $0.contains("endpoint given up for another") } == 2)
+      try expectNothingOpen(mesh, attempts: 3)
     }
+  }
+
+  /// What is counted as opened is counted as closed, and no connection is in the list.
+  private func expectNothingOpen(_ mesh: MeshFixture, attempts: Double) throws {
+    let curl = try #require(Command.path(of: "curl"))
+    func get(_ address: String) throws -> String {
+      let process = try mesh.left.node.spawn([curl, "-s", "-m", "10", "http://127.0.0.1:\(address)"])
+      _ = process.waitForExit(within: .seconds(20))
+      return process.output
+    }
+    let dump = try #require(
+      try JSONSerialization.jsonObject(with: Data(try get("15000/config_dump").utf8)) as? [String: Any])
+    let state = try #require((dump["workloadState"] as? [String: [String: Any]])?["uid-client"])
+    let connections = try #require(state["connections"] as? [String: [Any]])
+    let open = connections.values.reduce(0) { $0 + $1.count }
+    #expect(open == 0, "\(connections)")
+    let metrics = try get("15020/stats/prometheus")
+    func sum(_ name: String) -> Double {
+      metrics.split(separator: "\n").filter { $0.hasPrefix(name) && $0.contains("reporter=\"source\"") }
+        .compactMap { $0.split(separator: " ").last.flatMap { Double($0) } }.reduce(0, +)
+    }
+    #expect(sum("istio_tcp_connections_opened_total{") == attempts)
+    #expect(sum("istio_tcp_connections_closed_total{") == attempts)
   }
 
   @Test("because policy refuses is the answer: nobody else is asked")

@@ -71,6 +71,31 @@ struct OnDemandTests {
     }
   }
 
+  @Test("learns the hosts that clients of the SOCKS5 port name, by their namespaces")
+  func socks() async throws {
+    try await ControlPlaneFixture.with(
+      onDemand: true, environment: { _ in ["UNSTABLE_ENABLE_SOCKS5": "true", "PREFERED_SERVICE_NAMESPACE": "infra"] }
+    ) { mesh in
+      let client = try await mesh.pod("client", on: mesh.left)
+      let server = try await mesh.pod("server", on: mesh.right)
+      let application = try TCPServer(in: server.pod, port: 8080, .echo)
+      defer { withExtendedLifetime(application) {} }
+      let hosts = ["shop.demo.svc.cluster.local", "api.example.com", "*.wild.example"]
+      for (index, host) in hosts.enumerated() {
+        try mesh.service(host, at: .v4(0x0a60_0001 + UInt32(index)), target: 8080)
+      }
+      try mesh.describe(server, services: Dictionary(uniqueKeysWithValues: hosts.map { ("demo/\($0)", 8080) }))
+      for name in ["shop", "api.example.com", "a.wild.example"] {
+        let connection = try TCPClient(in: client.pod).connect(to: SocketAddress(.loopback(.v4), 15080))
+        try connection.send([5, 1, 0, 5, 1, 0, 3, UInt8(name.utf8.count)] + Array(name.utf8) + [0, 80])
+        #expect(try connection.receive(12, timeout: .seconds(20)) == [5, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0], "\(name)")
+        #expect(try connection.exchange("hello") == "hello", "\(name)")
+      }
+      #expect(try demands("demo/shop.demo.svc.cluster.local", of: mesh) == 1)
+      #expect(try demands("infra/api.example.com", of: mesh) == 1, "and where services are preferred from")
+    }
+  }
+
   @Test("while the control plane is away, an unknown address is refused with the reason, and a known one is not")
   func away() async throws {
     try await ControlPlaneFixture.with(onDemand: true) { mesh in

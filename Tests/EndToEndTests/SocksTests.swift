@@ -60,6 +60,52 @@ struct SocksTests {
     }
   }
 
+  @Test(
+    "names hosts as the pod's DNS names them: in short, by wildcards, headless ones, and those of the world outside",
+    .requires(.command("dnsmasq"), .command("unshare")))
+  func names() async throws {
+    try await DNSFixture.with(environment: ["UNSTABLE_ENABLE_SOCKS5": "true"]) { dns in
+      let mesh = dns.mesh
+      let server = try await mesh.pod("server", on: mesh.right)
+      func entry(_ hostname: String, _ rest: String) -> String {
+        let uid = server.uid
+        return """
+          - name: any
+            namespace: demo
+            hostname: "\(hostname)"
+            ports: {80: 8080, 8080: 8080}
+            endpoints: {"\(uid)": {workloadUid: "\(uid)", port: {80: 8080, 8080: 8080}}}
+            \(rest)
+          """
+      }
+      try mesh.service("shop", vip: "10.96.0.10", target: 8080, [server])
+      try mesh.add(services: [
+        entry("*.wild.example", "vips: [\"/10.96.0.11\"]"), entry("bare.demo.svc.cluster.local", "vips: []"),
+      ])
+      let outside = dns.resolver
+      try dns.startResolver([
+        "--host-record=outside.example.com,\(outside.pod.ipv4)", "--cname=alias.example.com,outside.example.com",
+      ])
+      let echoes = [
+        try TCPServer(in: server.pod, port: 8080, .echo), try TCPServer(in: outside.pod, port: 8080, .echo),
+      ]
+      defer { for echo in echoes { echo.stop() } }
+      for (name, port, place) in [
+        ("shop", 80, 0), ("shop.demo", 80, 0), ("shop.demo.svc", 80, 0), ("a.b.wild.example", 80, 0),
+        ("bare", 8080, 0), ("outside.example.com", 8080, 1), ("alias.example.com", 8080, 1),
+      ] as [(String, UInt16, Int)] {
+        let before = echoes[place].peers.count
+        let (connection, code) = try ask(dns.client, Self.request(name, port))
+        #expect(code == 0, "\(name)")
+        #expect(try connection.exchange("hello") == "hello", "\(name)")
+        #expect(echoes[place].peers.count == before + 1, "\(name)")
+      }
+      let (_, code) = try ask(dns.client, Self.request("nowhere.example.com", 80))
+      #expect(code == 4)
+      #expect(try mesh.left.ztunnel.waitForLine("SOCKS_UNKNOWN_NAME", "nowhere.example.com") != nil)
+    }
+  }
+
   @Test("may send everything at once: what follows the request reaches the application")
   func eager() async throws {
     try await withMesh { _, client, server in

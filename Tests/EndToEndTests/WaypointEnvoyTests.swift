@@ -12,7 +12,7 @@ struct WaypointEnvoyTests {
   private static let inner: UInt16 = 7001
 
   /// Both halves in one configuration.
-  private func resources(
+  static func resources(
     on waypoint: MeshPod, to server: MeshPod, _ certificate: EnvoyCertificate
   ) -> String {
     let taking = EnvoyResources.server(
@@ -48,7 +48,7 @@ struct WaypointEnvoyTests {
         PeerCertificate.good.issue(in: mesh, serviceAccount: "waypoint"), in: mesh.directory, name: "waypoint")
       let envoy = try EnvoyProcess(
         in: waypoint.pod, directory: mesh.directory, name: "waypoint",
-        resources: resources(on: waypoint, to: server, certificate))
+        resources: Self.resources(on: waypoint, to: server, certificate))
       let echo = try TCPServer(in: server.pod, port: 8080, .echo)
       defer { echo.stop() }
 
@@ -89,7 +89,7 @@ struct WaypointEnvoyTests {
         PeerCertificate.good.issue(in: mesh, serviceAccount: "waypoint"), in: mesh.directory, name: "waypoint")
       let envoy = try EnvoyProcess(
         in: waypoint.pod, directory: mesh.directory, name: "waypoint",
-        resources: resources(on: waypoint, to: server, certificate))
+        resources: Self.resources(on: waypoint, to: server, certificate))
       let connection = try TCPClient(in: client.pod).connect(to: server.address(port: 8080))
       #expect(try connection.exchange("hello", timeout: .seconds(20)) == "hello")
       #expect(envoy.process.isRunning)

@@ -1,6 +1,7 @@
 import Linux
 import TestSupport
 import Testing
+import Vocabulary
 
 @testable import GRPC
 
@@ -54,6 +55,28 @@ struct HostileServerTests {
     }
     #expect(first == Array("first".utf8))
     #expect(status.status == .internalError)
+  }
+
+  @Test("a server that takes the connection and says nothing is given up at the call's deadline, not the handshake's")
+  func mute() async throws {
+    let socket = try TCPSocket.make(.v4)
+    try TCPSocket.bind(socket.raw, .v4, to: SocketAddress(.loopback(.v4), 0))
+    try TCPSocket.listen(socket.raw, backlog: 8)
+    let port = try TCPSocket.localAddress(socket.raw).port
+    let endpoint = GRPCEndpoint(target: try #require(GRPCTarget("127.0.0.1:\(port)")), roots: .system)
+    var limits = GRPCLimits()
+    limits.handshake = .seconds(60)
+    let (outcomes, took) = try await withChannel(endpoint, limits: limits) { channel, _ in
+      let start = ContinuousClock.now
+      // The second one waits for the connection that the first one has begun.
+      let outcomes = [
+        await channel.outcome("/test.Test/Echo", within: .milliseconds(300)),
+        await channel.outcome("/test.Test/Echo", within: .milliseconds(300)),
+      ]
+      return (outcomes, start.duration(to: .now))
+    }
+    #expect(outcomes.map(\.status) == [.deadlineExceeded, .deadlineExceeded])
+    #expect(took < .seconds(30))
   }
 
   @Test("a status message that is badly encoded is given as it is")

@@ -77,6 +77,24 @@ struct CertificateLedgerTests {
 
   let web = SPIFFEIdentity.account("web")
 
+  @Test("what no pod has, and nobody waits for any more, is not asked for ever after; what a pod has is")
+  func abandoned() throws {
+    var bench = try Bench()
+    let pods = SPIFFEIdentity.account("pods")
+    bench.prefetch(pods)
+    _ = bench.request(web, patience: .seconds(2))
+    for identity in [web, pods] { try bench.refuse(identity) }
+    for _ in 0..<40 {
+      bench.pass(30)
+      for identity in Array(bench.running.keys) { try bench.refuse(identity) }
+    }
+    #expect(bench.state(web) == nil && bench.state(pods) != nil)
+    bench.pass(300)
+    #expect(bench.running[web] == nil && bench.running[pods] != nil)
+    _ = bench.request(web)
+    #expect(bench.running[web] != nil, "a connection may ask again")
+  }
+
   // MARK: Asking
 
   @Test("all who wait for one identity share one fetch")

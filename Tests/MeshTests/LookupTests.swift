@@ -101,6 +101,18 @@ import Vocabulary
     #expect(snapshot.service(at: virtual("/10.9.0.1"), clientNamespace: row.client)?.namespace == row.best)
   }
 
+  @Test("the case of a host name does not matter, and the service keeps the one that it came with")
+  func hostnameCase() {
+    let mixed = MeshChange.upsertService(Service.Record(namespace: "a", hostname: "Api.Example.COM"))
+    var snapshot = MeshSnapshot().applying([mixed]).snapshot
+    for name in ["api.example.com", "Api.Example.COM", "API.EXAMPLE.COM"] {
+      #expect(snapshot.service(hostname: name, clientNamespace: nil)?.hostname == "Api.Example.COM")
+      #expect(snapshot.services(hostname: name).count == 1)
+    }
+    snapshot = snapshot.applying([.removeAddress(name: "a/Api.Example.COM")]).snapshot
+    #expect(snapshot.services(hostname: "api.example.com").isEmpty)
+  }
+
   @Test(
     "ranges are asked after exact addresses, and the client's own beats a longer prefix",
     arguments: [

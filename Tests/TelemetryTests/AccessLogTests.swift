@@ -72,6 +72,17 @@ struct AccessLogTests {
         #" duration="12ms" error="connection closed due to policy change" error_code="POLICY_CHANGED""# + "\n"))
   }
 
+  @Test("says why an endpoint was given up for another, at a level that is on by default")
+  func givenUp() throws {
+    let failure = ConnectionFailure(text: "connect refused", code: "UPSTREAM_UNREACHABLE")
+    let line = text(.givenUp(try Self.record(), failure))
+    #expect(
+      line.hasPrefix(
+        "2026-08-20T10:11:12.131415Z\tinfo\taccess\tendpoint given up for another\tsrc.addr=10.1.0.7:40022 "))
+    #expect(line.contains(" dst.addr=10.1.1.9:15008 "))
+    #expect(line.hasSuffix(#" error="connect refused" error_code="UPSTREAM_UNREACHABLE""# + "\n"))
+  }
+
   @Test("leaves out the outcome while a connection is only opened")
   func opened() throws {
     let line = text(.opened(try Self.record()))

@@ -146,6 +146,72 @@ struct DeltaSubscriptionTests {
     #expect(requests.last?.initialResourceVersions == [:])
   }
 
+  /// Names that take some 100 bytes each.
+  private func names(_ count: Int) -> [String] {
+    (0..<count).map { "uid-\($0)-" + String(repeating: "x", count: 90) }
+  }
+
+  private func learn(_ names: [String], _ subscription: inout DeltaSubscription) throws {
+    _ = subscription.receive(
+      .received(response(.address, try names.map { resource($0, try workload($0)) })), portion: 64)
+    _ = subscription.receive(.received(response(.authorization, [resource("ns/p", try policy("p"))])))
+  }
+
+  @Test("more than fits into a request is not named: what a whole new response does not hold is then gone")
+  func tooManyNames() throws {
+    var subscription = subscription()
+    let names = names(40_000)
+    try learn(names, &subscription)
+    let requests = subscription.receive(.opened).requests
+    #expect(requests[0].initialResourceVersions.isEmpty)
+    #expect(requests[1].initialResourceVersions == ["ns/p": "1"], "each type by itself")
+    let kept = Array(names.dropLast(3))
+    var resources = try kept.dropFirst().map { resource($0, try workload($0)) }
+    resources.append(resource(kept[0], [0xff]))
+    let actions = subscription.receive(.received(response(.address, resources)), portion: 64)
+    let removed = actions.changes.compactMap { if case .removeAddress(let name) = $0 { name } else { nil } }
+    #expect(removed.sorted() == names.suffix(3).sorted(), "one that is refused is there all the same")
+    #expect(subscription.count(of: .address) == kept.count)
+    // The next response is about changes again.
+    _ = subscription.receive(.received(response(.address, [resource("new", try workload("new"))])))
+    #expect(subscription.count(of: .address) == kept.count + 1)
+  }
+
+  @Test("a refusal for the size makes the next request name less, and one that names nothing is refused for good")
+  func refusedForSize() throws {
+    var subscription = subscription()
+    let names = names(1000)
+    try learn(names, &subscription)
+    #expect(subscription.receive(.opened).requests[0].initialResourceVersions.count == 1000)
+    let refused = subscription.refusedForSize()
+    #expect(refused)
+    #expect(subscription.receive(.opened).requests[0].initialResourceVersions.isEmpty)
+    let refusedAgain = subscription.refusedForSize()
+    #expect(!refusedAgain, "there is nothing to leave out")
+    _ = subscription.receive(.received(response(.address, [], removed: [])))
+    #expect(subscription.count(of: .address) == 0, "it was told everything, and that is nothing")
+    try learn(Array(names.prefix(10)), &subscription)
+    #expect(subscription.receive(.opened).requests[0].initialResourceVersions.count == 10, "few names are named")
+    let small = subscription.refusedForSize()
+    #expect(!small, "so little is refused for another reason")
+  }
+
+  @Test("a stream that ends before the whole new response came forgets nothing")
+  func interrupted() throws {
+    var subscription = subscription()
+    let names = names(1000)
+    try learn(names, &subscription)
+    _ = subscription.receive(.opened)
+    _ = subscription.refusedForSize()
+    _ = subscription.receive(.opened)
+    #expect(subscription.count(of: .address) == 1000)
+    _ = subscription.receive(.opened)
+    let actions = subscription.receive(
+      .received(response(.address, try names.map { resource($0, try workload($0)) })), portion: 64)
+    #expect(subscription.count(of: .address) == 1000)
+    #expect(!actions.changes.contains { if case .removeAddress = $0 { true } else { false } })
+  }
+
   @Test("ready when each type was processed once, be it with refusals")
   func ready() throws {
     var subscription = subscription()

@@ -13,7 +13,8 @@ struct OnDemandTests {
   private func key(_ text: String) -> MeshKey { MeshKey(text) }
 
   private mutating func demand(_ keys: String..., after: Duration = .zero) -> [String] {
-    subscription.demand(keys.map(MeshKey.init), at: Self.start + after).flatMap(\.resourceNamesSubscribe)
+    subscription.demand([Demand(keys.map(MeshKey.init), for: "pod")], at: Self.start + after)
+      .flatMap(\.resourceNamesSubscribe)
   }
 
   private func resource(_ name: String, _ bytes: [UInt8], aliases: [String], version: String = "1")
@@ -124,13 +125,63 @@ struct OnDemandTests {
   func bounded() {
     var demanded = DemandedKeys()
     for number in 0..<DemandedKeys.mostKeys + 10 {
-      _ = demanded.use([.workload(uid: "\(number)")], at: Self.start + .milliseconds(number))
+      _ = demanded.use([.workload(uid: "\(number)")], by: nil, at: Self.start + .milliseconds(number))
     }
-    _ = demanded.use([.workload(uid: "0")], at: Self.start + .seconds(100))
+    _ = demanded.use([.workload(uid: "0")], by: nil, at: Self.start + .seconds(100))
     #expect(demanded.isFull)
     let released = Set(demanded.release(at: Self.start + .seconds(100)))
     #expect(!demanded.isFull && released.count >= 10)
+    #expect(released.count < DemandedKeys.mostKeys / 4)
     #expect(!released.contains(.workload(uid: "0")) && released.contains(.workload(uid: "1")))
+  }
+
+  /// Uses, and has answered, so many keys of its own.
+  private func scan(_ demanded: inout DemandedKeys, _ count: Int, by pod: String) {
+    for number in 0..<count {
+      let key = MeshKey.workload(uid: "\(pod)-\(number)")
+      _ = demanded.use([key], by: pod, at: Self.start + .seconds(1) + .milliseconds(number))
+      _ = demanded.answer(key, with: nil)
+    }
+  }
+
+  @Test("a pod that tries many addresses pushes out its own keys, and not those of others that are older")
+  func scanner() {
+    var demanded = DemandedKeys()
+    let (mine, shared) = (key("/10.0.0.1"), key("/10.0.0.2"))
+    _ = demanded.use([mine, shared], by: "quiet", at: Self.start)
+    for round in 1...3 {
+      scan(&demanded, DemandedKeys.mostKeysOfPod + 1, by: "scanner\(round)")
+      #expect(demanded.isFull, "more than its share")
+      let released = Set(demanded.release(at: Self.start + .seconds(100)))
+      #expect(!released.isEmpty && !released.contains(mine) && !released.contains(shared))
+      #expect(!demanded.isFull)
+    }
+    // Several of them together, each within its share.
+    for pod in ["a", "b", "c", "d", "e"] { scan(&demanded, DemandedKeys.mostKeysOfPod, by: pod) }
+    #expect(demanded.isFull)
+    let released = Set(demanded.release(at: Self.start + .seconds(100)))
+    #expect(!demanded.isFull && !released.contains(mine))
+  }
+
+  @Test("a key that a second pod uses is no longer the first one's alone")
+  func common() {
+    var demanded = DemandedKeys()
+    let shared = key("/10.0.0.2")
+    _ = demanded.use([shared], by: "scanner", at: Self.start)
+    #expect(demanded.use([shared], by: "quiet", at: Self.start).isEmpty, "it is asked for once")
+    scan(&demanded, DemandedKeys.mostKeysOfPod + 1, by: "scanner")
+    #expect(!demanded.release(at: Self.start + .seconds(100)).contains(shared))
+  }
+
+  @Test("a pod has so many unanswered keys at once; what is left out is asked for when it is used again")
+  func pendingOfPod() {
+    var demanded = DemandedKeys()
+    let keys = (0...DemandedKeys.mostPendingOfPod).map { MeshKey.workload(uid: "\($0)") }
+    #expect(demanded.use(keys, by: "pod", at: Self.start) == Array(keys.dropLast()))
+    #expect(demanded.use([key("/10.0.0.1")], by: "other", at: Self.start).count == 1, "others are not held up")
+    #expect(demanded.use(keys.suffix(1), by: "pod", at: Self.start).isEmpty)
+    _ = demanded.answer(keys[0], with: nil)
+    #expect(demanded.use(keys.suffix(1), by: "pod", at: Self.start) == keys.suffix(1))
   }
 
   @Test(

@@ -6,9 +6,13 @@ import Vocabulary
 
 @Suite("Configuration of the DNS proxy")
 struct DNSConfigurationTests {
-  private func configuration(_ variables: [String: String]) throws(ConfigurationErrors) -> DNSProxyConfiguration? {
+  private func whole(_ variables: [String: String]) throws(ConfigurationErrors) -> ZtunnelConfiguration {
     let minimal = ["LOCAL_XDS_PATH": "/etc/ambient/mesh.yaml", "LOCAL_CA_PATH": "/etc/ambient/ca"]
-    return try ZtunnelConfiguration(environment: minimal.merging(variables) { $1 }, processorCount: 1).dnsProxy
+    return try ZtunnelConfiguration(environment: minimal.merging(variables) { $1 }, processorCount: 1)
+  }
+
+  private func configuration(_ variables: [String: String]) throws(ConfigurationErrors) -> DNSProxyConfiguration? {
+    try whole(variables).dnsProxy
   }
 
   @Test("is off where the variable is there and is not the word true", arguments: ["", "false", "1", "yes"])
@@ -20,19 +24,19 @@ struct DNSConfigurationTests {
   func on(_ value: String?) throws {
     let proxy = try #require(try configuration(value.map { ["ISTIO_META_DNS_CAPTURE": $0] } ?? [:]))
     #expect(proxy.addresses == ["127.0.0.1:15053", "[::1]:15053"].compactMap { SocketAddress($0) })
-    #expect(proxy.resolver == MeshResolver(clusterDomain: "cluster.local"))
+    #expect(try whole([:]).meshResolver == MeshResolver(clusterDomain: "cluster.local"))
   }
 
   @Test("takes its domain, its preferred namespace and the families from the environment")
   func variables() throws {
-    let proxy = try #require(
-      try configuration([
-        "ISTIO_META_DNS_CAPTURE": "true", "CLUSTER_DOMAIN": "corp.example", "PREFERED_SERVICE_NAMESPACE": "infra",
-        "IPV6_ENABLED": "false",
-      ]))
-    #expect(proxy.addresses == [SocketAddress(.loopback(.v4), 15053)])
+    let whole = try whole([
+      "ISTIO_META_DNS_CAPTURE": "true", "CLUSTER_DOMAIN": "corp.example", "PREFERED_SERVICE_NAMESPACE": "infra",
+      "IPV6_ENABLED": "false",
+    ])
+    #expect(whole.dnsProxy?.addresses == [SocketAddress(.loopback(.v4), 15053)])
     #expect(
-      proxy.resolver == MeshResolver(clusterDomain: "corp.example", preferredNamespace: "infra", answersIPv6: false))
+      whole.meshResolver
+        == MeshResolver(clusterDomain: "corp.example", preferredNamespace: "infra", answersIPv6: false))
   }
 
   @Test(

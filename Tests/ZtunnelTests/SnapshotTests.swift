@@ -46,9 +46,12 @@ struct SnapshotTests {
   private let policies = "type.googleapis.com/istio.security.Authorization"
   init() throws { directory = try SnapshotDirectory() }
 
-  private func journal(at seconds: Int64 = 1000) throws -> MeshJournal {
+  private func journal(
+    at seconds: Int64 = 1000, monotonic: @escaping () -> ContinuousClock.Instant = { .now }
+  ) throws -> MeshJournal {
     MeshJournal(
-      try directory.vault(), logger: Logger(label: "test"), now: { Timestamp(secondsSinceEpoch: seconds) })
+      try directory.vault(), logger: Logger(label: "test"), now: { Timestamp(secondsSinceEpoch: seconds) },
+      monotonic: monotonic)
   }
 
   private func response(_ url: String, _ resources: [String: String] = [:], removed: [String] = [])
@@ -58,7 +61,7 @@ struct SnapshotTests {
     response.typeURL = url
     response.removedResources = removed
     response.resources = resources.sorted { $0.key < $1.key }.map { name, content in
-      var resource = MeshJournal.Resource()
+      var resource = Envoy_Service_Discovery_V3_Resource()
       resource.name = name
       resource.resource.value = Data(content.utf8)
       return resource
@@ -201,7 +204,8 @@ struct SnapshotTests {
 
   @Test("a file that cannot be kept up is removed: it must not be taken for the truth")
   func unwritable() throws {
-    let journal = try journal()
+    var time = ContinuousClock.now
+    let journal = try journal(monotonic: { time })
     journal.append(response(policies, ["p": "deny"]))
     journal.complete()
     #expect(directory.isKept)
@@ -213,7 +217,17 @@ struct SnapshotTests {
     #expect(!directory.isKept)
     try FileManager.default.removeItem(atPath: directory.file + ".new")
     journal.append(response(addresses, ["u": "1"]))
-    #expect(try restored()?.keys.sorted() == ["p", "u", "v", "w"], "it is tried again with the next change")
+    #expect(!directory.isKept, "not with each change: the whole file would be written each time")
+    time += FileBackoff.first
+    journal.append(response(addresses, ["t": "1"]))
+    #expect(try restored()?.keys.sorted() == ["p", "t", "u", "v", "w"], "it is tried again a while later")
+  }
+
+  @Test("pauses after failures double up to five minutes")
+  func backoff() {
+    var backoff = FileBackoff()
+    let pauses = (0..<11).map { _ in backoff.fail() }
+    #expect(pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300].map { .seconds($0) })
   }
 
   @Test("nobody else can read what is kept")

@@ -11,16 +11,17 @@ struct UsedKeysTests {
   func once() {
     var used = UsedKeys()
     let start = ContinuousClock.now
-    #expect(used.news(keys, at: start) == keys)
-    #expect(used.news(keys, at: start + UsedKeys.period / 2).isEmpty)
-    #expect(used.news(keys, at: start + UsedKeys.period + .seconds(1)) == keys)
+    #expect(used.news(keys, by: "a", at: start) == keys)
+    #expect(used.news(keys, by: "b", at: start) == keys, "each pod uses for itself")
+    #expect(used.news(keys, by: "a", at: start + UsedKeys.period / 2).isEmpty)
+    #expect(used.news(keys, by: "a", at: start + UsedKeys.period + .seconds(1)) == keys)
   }
 
   @Test("a bounded number is remembered")
   func bounded() {
     var used = UsedKeys()
     let start = ContinuousClock.now
-    for number in 0..<UsedKeys.mostKeys { _ = used.news([.workload(uid: "\(number)")], at: start) }
-    #expect(used.news([.workload(uid: "0")], at: start) == [.workload(uid: "0")], "it has begun anew")
+    for number in 0..<UsedKeys.mostKeys { _ = used.news([.workload(uid: "\(number)")], by: "a", at: start) }
+    #expect(used.news([.workload(uid: "0")], by: "a", at: start) == [.workload(uid: "0")], "it has begun anew")
   }
 }

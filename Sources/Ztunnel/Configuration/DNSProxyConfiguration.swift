@@ -5,8 +5,6 @@ import Vocabulary
 public struct DNSProxyConfiguration: Sendable, Equatable {
   /// Where it listens inside the pod, UDP and TCP. An IPv6 address is left out where the pod's loopback has none.
   public let addresses: [SocketAddress]
-  /// What it answers from the mesh.
-  public let resolver: MeshResolver
 
   /// The port that the redirection rules send DNS to.
   public static let standardPort: UInt16 = 15053
@@ -17,16 +15,19 @@ extension EnvironmentReader {
   /// is redirected, and being redirected without being served would cost a pod its DNS.
   mutating func dnsProxy(ipv6Enabled: Bool) -> DNSProxyConfiguration? {
     let addresses = dnsProxyAddresses()
+    guard value("ISTIO_META_DNS_CAPTURE").map({ $0.lowercased() == "true" }) ?? true else { return nil }
+    return DNSProxyConfiguration(addresses: addresses.filter { ipv6Enabled || $0.ip.family == .v4 })
+  }
+
+  /// What the mesh answers about names, to the DNS proxy's clients and to those of the SOCKS5 port.
+  mutating func meshResolver(ipv6Enabled: Bool) -> MeshResolver {
     let domain = nonEmpty("CLUSTER_DOMAIN", "a domain such as cluster.local") ?? "cluster.local"
     if DomainName(domain)?.hostname == nil || domain.hasSuffix(".") {
       report("CLUSTER_DOMAIN", "must be a domain such as cluster.local, without a dot at the end")
     }
-    guard value("ISTIO_META_DNS_CAPTURE").map({ $0.lowercased() == "true" }) ?? true else { return nil }
     // The name is Istio's, spelling included.
     let preferred = value("PREFERED_SERVICE_NAMESPACE").flatMap { $0.isEmpty ? nil : $0 }
-    return DNSProxyConfiguration(
-      addresses: addresses.filter { ipv6Enabled || $0.ip.family == .v4 },
-      resolver: MeshResolver(clusterDomain: domain, preferredNamespace: preferred, answersIPv6: ipv6Enabled))
+    return MeshResolver(clusterDomain: domain, preferredNamespace: preferred, answersIPv6: ipv6Enabled)
   }
 
   private mutating func dnsProxyAddresses() -> [SocketAddress] {

@@ -77,8 +77,8 @@ extension ZtunnelConfiguration {
     guard let dnsProxy else { return [] }
     return [
       ("ISTIO_META_DNS_PROXY_ADDR", dnsProxy.addresses.map(\.description).joined(separator: ", ")),
-      ("CLUSTER_DOMAIN", dnsProxy.resolver.clusterDomain),
-      ("PREFERED_SERVICE_NAMESPACE", dnsProxy.resolver.preferredNamespace ?? ""),
+      ("CLUSTER_DOMAIN", meshResolver.clusterDomain),
+      ("PREFERED_SERVICE_NAMESPACE", meshResolver.preferredNamespace ?? ""),
     ]
   }
 

@@ -1,3 +1,4 @@
+public import DNS
 import GRPC
 import Linux
 import TLS
@@ -80,6 +81,8 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   public let certificateTTL: Duration
   /// `ISTIO_META_DNS_CAPTURE` and what belongs to it. Nil when DNS is not served.
   public let dnsProxy: DNSProxyConfiguration?
+  /// What the mesh answers about names, to clients of the DNS proxy and of the SOCKS5 port.
+  public let meshResolver: MeshResolver
   /// `UNSTABLE_ENABLE_SOCKS5`.
   public let socks5Enabled: Bool
   /// PROXY application tunnels are reached over loopback, `LOCALHOST_APP_TUNNEL`.
@@ -162,6 +165,7 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     localCAPath = reader.localCAPath(isNeeded: authority == nil && spiffeAgent == nil)
     certificateTTL = reader.duration("SECRET_TTL", in: .seconds(60)...(.seconds(3650 * 86_400))) ?? .seconds(86_400)
     dnsProxy = reader.dnsProxy(ipv6Enabled: ipv6Enabled)
+    meshResolver = reader.meshResolver(ipv6Enabled: ipv6Enabled)
     socks5Enabled = reader.bool("UNSTABLE_ENABLE_SOCKS5", default: false)
     localhostApplicationTunnel = reader.bool("LOCALHOST_APP_TUNNEL", default: true)
     logsPolicyAtInfo = reader.bool("AUTHZ_POLICY_INFO_LOGGING", default: false)

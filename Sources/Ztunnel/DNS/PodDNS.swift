@@ -144,6 +144,20 @@ final class PodDNS {
 
   // MARK: Questions
 
+  /// The addresses that the pod's own queries for a host would find, for connections that come with a name. Empty where
+  /// there are none.
+  func addresses(of hostname: String, _ family: IPAddress.Family) async -> [IPAddress] {
+    guard let lookup = AddressLookup(hostname: hostname, family, id: UInt16.random(in: 0 ... .max)) else { return [] }
+    for transport in [Transport.datagrams, .stream] {
+      let reply = await withUnsafeContinuation { (continuation: UnsafeContinuation<[UInt8]?, Never>) in
+        answer(lookup.message, over: transport) { continuation.resume(returning: $0) }
+      }
+      guard let reply, case .addresses(let addresses) = lookup.read(reply) else { continue }
+      return addresses
+    }
+    return []
+  }
+
   /// Answers one message. `reply` is called once, with nil when there is to be no answer.
   func answer(_ message: [UInt8], over transport: Transport, _ reply: @escaping ([UInt8]?) -> Void) {
     switch Intake(message) {
@@ -167,7 +181,7 @@ final class PodDNS {
         let client = try? await worker.localWorkload(info)
         if let client {
           // What cannot be learnt in time is asked of the resolver upstream, as what is not in the mesh.
-          _ = await worker.learn(within: Self.learningLimit) { [resolver] mesh in
+          _ = await worker.learn(for: pod, within: Self.learningLimit) { [resolver] mesh in
             resolver.unsettledKeys(for: query.question, client: client, in: mesh)
           }
         }
@@ -186,12 +200,13 @@ final class PodDNS {
   private func answer(
     _ query: Query, for client: Workload, over transport: Transport, _ reply: @escaping ([UInt8]?) -> Void
   ) {
-    switch resolver.resolve(query.question, for: client, in: worker.mesh, using: &worker.random) {
+    let limit = transport == .stream ? Response.streamLimit : min(query.datagramLimit, Response.datagramLimit)
+    let resolution = resolver.resolve(
+      query.question, for: client, in: worker.mesh, atMost: Response.addresses(in: limit), using: &worker.random)
+    switch resolution {
     case .forward: forward(query.message, query, over: transport, reply)
     case .answer(let answer, let reason):
       log.write(query.question, reason.rawValue, endpoints: answer.addresses.count)
-      let limit =
-        transport == .stream ? Response.streamLimit : min(query.datagramLimit, Response.datagramLimit)
       reply(Response.answer(answer, to: query, limit: limit))
     }
   }

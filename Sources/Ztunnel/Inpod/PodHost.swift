@@ -26,6 +26,8 @@ final class PodHost: ZDSClientHandler {
   private var deadline = ContinuousClock.now
   private var isCut = false
   private var draining = 0
+  /// Called when the last pod of a service account is no longer served.
+  var lastOfAccountLeft: ((WorkloadInfo) -> Void)?
   private var whenDrained: (() -> Void)?
 
   private struct ServedPod {
@@ -330,6 +332,13 @@ final class PodHost: ZDSClientHandler {
       "pod is no longer served",
       metadata: ["workload": "\(pod?.info.description ?? "")", "uid": "\(id.uid)", "mode": "\(mode)"])
     metrics.proxiesStopped.add()
+    if let info = pod?.info,
+      !served.values.contains(where: {
+        $0.info.namespace == info.namespace && $0.info.serviceAccount == info.serviceAccount
+      })
+    {
+      lastOfAccountLeft?(info)
+    }
     draining -= 1
     if draining == 0 {
       whenDrained?()

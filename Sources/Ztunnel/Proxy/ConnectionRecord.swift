@@ -21,7 +21,7 @@ extension AccessLogRecord.TunnelTarget {
 }
 
 /// The life of one connection in the log, in the metrics and in the list of live ones: opened with what is known,
-/// completed with what it did. Belongs to its worker.
+/// completed with what it did, or given up where another upstream is tried. Belongs to its worker.
 final class ConnectionRecord {
   private(set) var record: AccessLogRecord
   private let carriage: ConnectionFacts.Carriage
@@ -87,6 +87,17 @@ final class ConnectionRecord {
 
   /// Ends a connection that moved no bytes.
   func complete(_ failure: ProxyError) { complete(PumpOutcome(failure: failure)) }
+
+  /// Gives this attempt up because of `failure`: another upstream is tried, under a record of its own. The connection has
+  /// not failed, so it is not counted among those that have.
+  func giveUp(_ failure: ProxyError) {
+    guard !isComplete else { return }
+    isComplete = true
+    if let pending { countOpening(pending.labels) }
+    series?.closed(ResponseFlag(failure))
+    pod.worker.context.accessLog.write(.givenUp(record, failure.failure))
+    pod.live[ObjectIdentifier(self)] = nil
+  }
 
   private func complete(_ outcome: PumpOutcome) {
     guard !isComplete else { return }

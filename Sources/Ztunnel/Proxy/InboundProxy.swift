@@ -35,7 +35,7 @@ struct InboundProxy {
           .unknownLocalWorkload(name: info.name, namespace: info.namespace, serviceAccount: info.serviceAccount))
       }
       let authority = Array((stream.headers[":authority"] ?? "").utf8)
-      let missing = await worker.learn(within: Worker.demandLimit) {
+      let missing = await worker.learn(for: pod.pod, within: Worker.demandLimit) {
         $0.unsettledKeys(inboundTo: workload, connectionIP: local.ip, authority: authority)
       }
       guard missing.isEmpty else { throw .notLearnt(missing) }
@@ -48,7 +48,7 @@ struct InboundProxy {
       pod.deny(from: peer, to: local, .inbound, error)
       return
     }
-    await worker.learnPeer(peer.ip)
+    await worker.learnPeer(peer.ip, of: pod.pod)
     await serve(workload, route, since: start)
   }
 

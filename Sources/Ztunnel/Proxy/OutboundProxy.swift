@@ -79,6 +79,7 @@ struct OutboundProxy {
         if opened == nil, attempt.count < Self.mostEndpoints,
           let other = await attempt.another(than: upstream, after: error, pod, source)
         {
+          record.giveUp(error)
           upstream = other
           continue
         }

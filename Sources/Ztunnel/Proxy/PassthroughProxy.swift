@@ -29,7 +29,7 @@ struct PassthroughProxy {
       guard destination.port != ListenerRole.passthrough.rawValue, !pod.mesh.settings.isReserved(port: destination.port)
       else { throw .recursiveCall }
       let workload = try await worker.localWorkload(pod.pod.info)
-      await worker.learnPeer(peer.ip)
+      await worker.learnPeer(peer.ip, of: pod.pod)
       await serve(destination, workload, since: start)
     } catch {
       TCPSocket.setResetOnClose(client.raw)

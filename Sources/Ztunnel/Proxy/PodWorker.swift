@@ -14,6 +14,8 @@ final class PodWorker {
   let log: PodLog
   /// Nil where the DNS proxy is off.
   private let dns: PodDNS?
+  /// Finds hosts for clients of the SOCKS5 port; the DNS proxy, where that is on. Nil without that port.
+  let names: PodDNS?
   let traffic: TrafficShard
   /// Connections from the moment their destination is known until their end.
   var live: [ObjectIdentifier: ConnectionRecord] = [:]
@@ -52,7 +54,9 @@ final class PodWorker {
     log = PodLog(worker.context.logger, pod.info, levels: worker.context.levels)
     traffic = TrafficShard(worker.context.metrics.traffic)
     pool = TunnelPool(worker: worker, namespace: pod.namespace)
-    dns = worker.context.configuration.dnsProxy.map { PodDNS(pod, $0.resolver, worker: worker) }
+    let configuration = worker.context.configuration
+    dns = configuration.dnsProxy.map { _ in PodDNS(pod, configuration.meshResolver, worker: worker) }
+    names = configuration.socks5Enabled ? dns ?? PodDNS(pod, configuration.meshResolver, worker: worker) : nil
   }
 
   var loop: EventLoop { worker.loop }
@@ -134,6 +138,7 @@ final class PodWorker {
     for connection in Array(tracked.values) { connection.abort(.drained) }
     for server in Array(servers.values) { server.closeAfterSending() }
     dns?.cut()
+    names?.cut()
   }
 
   private func waitUntilEmpty(until deadline: ContinuousClock.Instant) async {

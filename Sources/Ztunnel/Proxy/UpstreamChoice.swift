@@ -68,14 +68,14 @@ struct UpstreamChoice {
     var choice = pod.mesh.routeOnDemand(
       from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &pod.worker.random)
     if !choice.unsettled.isEmpty {
-      let missing = await pod.worker.learn(within: Worker.demandLimit) { mesh in
+      let missing = await pod.worker.learn(for: pod.pod, within: Worker.demandLimit) { mesh in
         choice = mesh.routeOnDemand(
           from: source, sourceIP: sourceIP, to: destination, excluding: excluded, using: &pod.worker.random)
         return choice.unsettled
       }
       guard missing.isEmpty else { throw .notLearnt(missing) }
     }
-    pod.worker.note(inUse: choice.settled)
+    pod.worker.note(inUse: choice.settled, by: pod.pod)
     return choice.decision
   }
 

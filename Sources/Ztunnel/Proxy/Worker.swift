@@ -6,6 +6,7 @@ import Mesh
 import TLS
 import Telemetry
 import Vocabulary
+import XDS
 import ZDS
 
 /// What all workers share. Everything in it is safe to use from any thread.
@@ -233,7 +234,8 @@ final class Worker {
     }
     // The control plane sends this node's workloads unasked, but may not have heard of this one's node.
     let cluster = context.configuration.clusterID
-    context.demands?.demand([.workload(uid: "\(cluster)//Pod/\(info.namespace)/\(info.name)")])
+    context.demands?.demand(
+      Demand([.workload(uid: "\(cluster)//Pod/\(info.namespace)/\(info.name)")], for: nil))
     let deadline = ContinuousClock.now + Self.workloadLimit
     while true {
       if let workload = mesh.localWorkload(
@@ -245,9 +247,11 @@ final class Worker {
     }
   }
 
-  /// Suspends until the mesh has what `unsettled` asks of it, where it is learnt on demand, and returns what is missing
+  /// Suspends until the mesh has what `unsettled` asks of it for `pod`, where it is learnt on demand, and returns what is missing
   /// when `limit` has passed. `unsettled` is asked again after each change, because one record can lead to another.
-  func learn(within limit: Duration, _ unsettled: (MeshSnapshot) -> [MeshKey]) async -> [MeshKey] {
+  func learn(
+    for pod: PodProxy, within limit: Duration, _ unsettled: (MeshSnapshot) -> [MeshKey]
+  ) async -> [MeshKey] {
     guard let demands = context.demands else { return [] }
     let deadline = ContinuousClock.now + limit
     var asked: Set<MeshKey> = []
@@ -255,26 +259,27 @@ final class Worker {
       let missing = unsettled(mesh)
       if missing.isEmpty { return [] }
       let new = missing.filter { asked.insert($0).inserted }
-      if !new.isEmpty { demands.demand(new) }
+      if !new.isEmpty { demands.demand(Demand(new, for: pod.id.uid.description)) }
       repeat {
         guard await meshChanges(before: deadline) else { return missing }
       } while !missing.contains { mesh.isSettled($0) }
     }
   }
 
-  /// Tells the control plane's client that the records under `keys` are in use, so that it keeps them.
-  func note(inUse keys: [MeshKey]) {
+  /// Tells the control plane's client that the records under `keys` are in use by `pod`, so that it keeps them.
+  func note(inUse keys: [MeshKey], by pod: PodProxy) {
     guard let demands = context.demands else { return }
-    let news = usedKeys.news(keys, at: .now)
-    if !news.isEmpty { demands.demand(news) }
+    let uid = pod.id.uid.description
+    let news = usedKeys.news(keys, by: uid, at: .now)
+    if !news.isEmpty { demands.demand(Demand(news, for: uid)) }
   }
 
   /// The record of the workload at a peer's address, for the log.
-  func learnPeer(_ ip: IPAddress) async {
+  func learnPeer(_ ip: IPAddress, of pod: PodProxy) async {
     guard context.demands != nil else { return }
     let key = MeshKey.address(NetworkAddress(network: mesh.settings.network, ip: ip.canonical))
-    _ = await learn(within: Self.labelLimit) { $0.isSettled(key) ? [] : [key] }
-    note(inUse: [key])
+    _ = await learn(for: pod, within: Self.labelLimit) { $0.isSettled(key) ? [] : [key] }
+    note(inUse: [key], by: pod)
   }
 
   /// Suspends until the mesh state changes: true; or until `deadline`: false.

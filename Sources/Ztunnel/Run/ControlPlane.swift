@@ -13,6 +13,7 @@ final class ControlPlane: Sendable {
   // Used on `loop` only, once it runs.
   nonisolated(unsafe) private let buffers = WorkBuffers()
   nonisolated(unsafe) private var client: DeltaClient?
+  nonisolated(unsafe) private var watchers: [RootsWatcher] = []
   private let recorder = XDSStatisticsRecorder()
 
   /// Starts the thread. Throws ``SystemError``.
@@ -25,6 +26,18 @@ final class ControlPlane: Sendable {
   func authority(_ endpoint: GRPCEndpoint, lifetime: Duration) -> IstioAuthority {
     IstioAuthority(
       channel: GRPCChannel(endpoint, loop: loop, buffers: buffers), loop: loop, lifetime: lifetime)
+  }
+
+  /// Has `changed` called, on any thread, when what the certificate service at `endpoint` is trusted by has changed: then
+  /// the trust bundles that it hands out are about to, and what is held is to be asked for anew.
+  func watchRoots(of endpoint: GRPCEndpoint, logger: Logger, changed: @escaping @Sendable () -> Void) {
+    loop.spawn { [self] in watch(endpoint.roots, logger: logger, changed: changed) }
+  }
+
+  private func watch(_ roots: TrustRoots, logger: Logger, changed: @escaping () -> Void) {
+    let watcher = RootsWatcher(roots, on: loop, logger: logger, changed: changed)
+    watchers.append(watcher)
+    watcher.start()
   }
 
   /// The certificate agent of this machine behind a Unix socket.
@@ -65,6 +78,7 @@ final class ControlPlane: Sendable {
           journal?.complete()
         })
       self.client = client
+      watch(discovery.endpoint.roots, logger: logger) { [unowned client] in client.reopen() }
       if let journal { loop.spawn { await self.confirm(journal, client) } }
       await client.run()
     }
@@ -80,14 +94,18 @@ final class ControlPlane: Sendable {
   /// How the conversation about the mesh goes. From any thread.
   var statistics: XDSStatistics { recorder.current }
 
-  /// The data path uses the records under `keys`; unknown ones are asked for. From any thread.
-  func demand(_ keys: [MeshKey]) {
-    loop.spawn { [self] in client?.demand(keys) }
+  /// The data path uses the records under the keys of `demand`; unknown ones are asked for. From any thread.
+  func demand(_ demand: Demand) {
+    loop.spawn { [self] in client?.demand(demand) }
   }
 
   /// Follows no longer. From any thread.
   func stop() {
-    loop.spawn { [self] in client?.stop() }
+    loop.spawn { [self] in
+      client?.stop()
+      for watcher in watchers { watcher.stop() }
+      watchers = []
+    }
   }
 
   /// Ends the thread and waits for its end, as the process exits: libssl must not be in use then. From another thread,

@@ -107,6 +107,12 @@ final class Daemon {
         }
       },
       conditions: conditions, status: status)
+    if configuration.nodeName == nil {
+      // The mesh does not tell which workloads are here, so that their pods have to.
+      pods.lastOfAccountLeft = { info in
+        certificates.forget(namespace: info.namespace, serviceAccount: info.serviceAccount)
+      }
+    }
     client = ZDSClient(path: socketPath, on: control, handler: pods)
     reloading = Reloading(meshFile: meshFile, levels: log.levels, logger: logger)
     watchdog = Watchdog(workers, on: control, logger: logger)

@@ -58,6 +58,9 @@ public struct ZtunnelProcess {
     let authority = try authority(controlPlane)
     let certificates = CertificateStore(authority: authority, tls: tls)
     (authority as? SPIFFEAuthority)?.start { certificates.refresh() }
+    if authority is IstioAuthority, let endpoint = configuration.authority {
+      controlPlane?.watchRoots(of: endpoint, logger: Logger(label: "ztunnel::identity")) { certificates.refresh() }
+    }
     let daemon = try Daemon(
       configuration: configuration, certificates: certificates, tls: tls, controlPlane: controlPlane, log: log,
       socketPath: try UnixSocketPath(configuration.zdsSocketPath), inherited: inherited, control: control)

@@ -13,13 +13,12 @@ import XDS
 /// kept up. A part of the mesh without its policies would open what is denied. Belongs to the control plane's loop.
 final class MeshJournal: ResponseKeeper {
   typealias Response = RetainedResponse
-  typealias Resource = Envoy_Service_Discovery_V3_Resource
-
   private let vault: SnapshotVault
   private let logger: Logger
   private let now: () -> Timestamp
-  /// Everything retained, by type and name.
-  private var resources: [String: [String: Resource]] = [:]
+  private let monotonic: () -> ContinuousClock.Instant
+  /// Everything retained, by type and name, as a resource's bytes: a message takes several times as much memory.
+  private var resources: [String: [String: [UInt8]]] = [:]
   /// Names of what has changed since the last record, by type.
   private var unwritten: [String: Set<String>] = [:]
   private var isComplete = false
@@ -27,16 +26,23 @@ final class MeshJournal: ResponseKeeper {
   private var sealed: SealedFile?
   private var size = 0
   private var baseSize = 0
+  private var backoff = FileBackoff()
+  /// After a failure: when it is tried again, at the earliest.
+  private var nextAttempt: ContinuousClock.Instant?
 
   private var path: String { vault.path(.mesh) }
 
   /// More than this over twice its size makes a file be written anew.
   private static let slack = 1 << 20
 
-  init(_ vault: SnapshotVault, logger: Logger, now: @escaping () -> Timestamp = { .now }) {
+  init(
+    _ vault: SnapshotVault, logger: Logger, now: @escaping () -> Timestamp = { .now },
+    monotonic: @escaping () -> ContinuousClock.Instant = { .now }
+  ) {
     self.vault = vault
     self.logger = logger
     self.now = now
+    self.monotonic = monotonic
   }
 
   deinit { closeFile() }
@@ -80,8 +86,12 @@ final class MeshJournal: ResponseKeeper {
   func retain(_ portion: Response) {
     let url = portion.typeURL
     var changed: [String] = []
-    for resource in portion.resources where resources[url]?[resource.name] != resource {
-      resources[url, default: [:]][resource.name] = resource
+    for resource in portion.resources {
+      // Fails only for text that is not UTF-8, which a string cannot hold.
+      guard let bytes: [UInt8] = try? resource.serializedBytes(), resources[url]?[resource.name] != bytes else {
+        continue
+      }
+      resources[url, default: [:]][resource.name] = bytes
       changed.append(resource.name)
     }
     for name in portion.removedResources where resources[url]?.removeValue(forKey: name) != nil {
@@ -98,8 +108,8 @@ final class MeshJournal: ResponseKeeper {
       var record = Response()
       record.typeURL = url
       for name in names {
-        if let resource = resources[url]?[name] {
-          record.resources.append(resource)
+        if let bytes = resources[url]?[name] {
+          if let resource = Self.resource(bytes) { record.resources.append(resource) }
         } else {
           record.removedResources.append(name)
         }
@@ -137,8 +147,11 @@ final class MeshJournal: ResponseKeeper {
     }
   }
 
+  /// Writes the whole file. Not again right after that has failed: a full disk is not emptied by writing to it, and each try
+  /// takes as long as the mesh is large. Meanwhile there is no file.
   private func rewrite() {
     closeFile()
+    if let nextAttempt, monotonic() < nextAttempt { return }
     do {
       var sealed = try SealedFile(.mesh, secret: vault.secret)
       var bytes = sealed.header
@@ -150,6 +163,7 @@ final class MeshJournal: ResponseKeeper {
       (size, baseSize) = (bytes.count, bytes.count)
       self.sealed = sealed
       file = descriptor
+      (backoff, nextAttempt) = (FileBackoff(), nil)
     } catch {
       fail("\(error)")
     }
@@ -159,9 +173,11 @@ final class MeshJournal: ResponseKeeper {
   private func fail(_ reason: String) {
     closeFile()
     discard()
+    let pause = backoff.fail()
+    nextAttempt = monotonic() + pause
     logger.error(
       "the snapshot cannot be kept; it is removed, and a restart needs the control plane",
-      metadata: ["path": "\(path)", "error": "\(reason)"])
+      metadata: ["path": "\(path)", "error": "\(reason)", "tried_again": "with the first change after \(pause)"])
   }
 
   private func discard() { unlink(path) }
@@ -178,9 +194,14 @@ final class MeshJournal: ResponseKeeper {
     resources.sorted { $0.key > $1.key }.map { url, entries in
       var response = Response()
       response.typeURL = url
-      response.resources = entries.sorted { $0.key < $1.key }.map(\.value)
+      response.resources = entries.sorted { $0.key < $1.key }.compactMap { Self.resource($0.value) }
       return response
     }
+  }
+
+  /// The other way round of what ``retain(_:)`` has written itself.
+  private static func resource(_ bytes: [UInt8]) -> Envoy_Service_Discovery_V3_Resource? {
+    try? Envoy_Service_Discovery_V3_Resource(serializedBytes: bytes)
   }
 
   private static func record(_ response: Response, at time: Timestamp) throws -> [UInt8] {

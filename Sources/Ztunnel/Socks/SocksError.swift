@@ -12,7 +12,7 @@ enum SocksError: CodedError, Equatable {
   case addressType(UInt8)
   /// The host name's bytes are none.
   case malformedName
-  /// No service of the mesh has this name and an address.
+  /// Neither the mesh nor the resolvers upstream know an address of this name.
   case unknownName(String)
   /// The client ended before its request was complete.
   case endedEarly
@@ -49,7 +49,7 @@ enum SocksError: CodedError, Equatable {
     case .command(let command): "socks5: unsupported command \(command)"
     case .addressType(let type): "socks5: unsupported address type \(type)"
     case .malformedName: "socks5: malformed host name"
-    case .unknownName(let name): "socks5: no service with an address for hostname: \(name)"
+    case .unknownName(let name): "socks5: no address is known for hostname: \(name)"
     case .endedEarly: "socks5: the client ended before its request was complete"
     case .timeout: "socks5: the request was not complete in time"
     case .io(let error): "socks5: \(error.summary)"
@@ -61,7 +61,7 @@ enum SocksError: CodedError, Equatable {
     case .version, .addressType, .malformedName: "check that the client speaks SOCKS5"
     case .noAcceptableMethod: "configure the client without user name and password"
     case .command: "only CONNECT is served: neither BIND nor UDP"
-    case .unknownName: "use the service's full host name, or an IP address"
+    case .unknownName: "check the name, and the resolvers in the proxy's /etc/resolv.conf"
     case .endedEarly, .timeout, .io: nil
     }
   }

@@ -29,7 +29,7 @@ struct SocksProxy {
     pod.begin(connection)
     let destination: SocketAddress
     do throws(SocksError) {
-      destination = try resolve(try await negotiate())
+      destination = try await resolve(try await negotiate())
     } catch {
       pod.deny(from: peer, to: local, .outbound, .socks(error))
       // What the negotiation refuses it has answered itself.
@@ -65,19 +65,17 @@ struct SocksProxy {
     }
   }
 
-  /// A host name is one of the mesh's services, or it is unknown: whatever else it may be is the pod's own resolver's.
-  private func resolve(_ target: SocksTarget) throws(SocksError) -> SocketAddress {
+  /// A host name is what the pod's DNS proxy says it is (dns.md §6): a service of the mesh by any of its names, or what the
+  /// resolvers upstream know.
+  private func resolve(_ target: SocksTarget) async throws(SocksError) -> SocketAddress {
     switch target {
     case .address(let address): return address
     case .hostname(let name, let port):
-      let service = pod.mesh.service(hostname: name, clientNamespace: pod.pod.info.namespace)
-      let network = pod.mesh.settings.network
-      let addresses = service?.addresses.filter { $0.network == network } ?? []
-      // The client is on IPv4 loopback.
-      guard let address = addresses.first(where: { $0.ip.family == .v4 }) ?? addresses.first else {
-        throw .unknownName(String(name.prefix(253)))
+      // The client is on IPv4 loopback, so that it would ask for these first.
+      for family in [IPAddress.Family.v4, .v6] {
+        if let ip = await pod.names?.addresses(of: name, family).first { return SocketAddress(ip, port) }
       }
-      return SocketAddress(address.ip, port)
+      throw .unknownName(String(name.prefix(253)))
     }
   }
 

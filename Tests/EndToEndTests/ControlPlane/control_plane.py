@@ -3,7 +3,9 @@
 Arguments: address, port, directory of .proto files, directory of the certificate authority, state file, token.
 The state file is JSON: {"serial": number, "resources": {type URL: {name: the resource in protobuf's JSON form, or
 {"raw": base64}}}}. It is looked at all the time, and each stream gets what differs from what it has. While there is a file
-of its name with ".unsigned" behind, nothing is signed. Every request is printed as a line, and so is that a stream has
+of its name with ".unsigned" behind, nothing is signed; with ".silent", no stream is answered; with ".lifetime", certificates
+live no longer than the seconds that it holds. CONTROL_PLANE_RECEIVES in the environment is the most bytes that are taken in
+one message; gRPC's own limit without it. The authority's files are read for each signature. Every request is printed as a line, and so is that a stream has
 answered all that belongs to a serial number."""
 
 import base64
@@ -61,21 +63,22 @@ def load(name):
         return file.read()
 
 
-CA = x509.load_pem_x509_certificate(load("ca-cert.pem"))
-CA_KEY = serialization.load_pem_private_key(load("ca-key.pem"), None)
+def authority():
+    return (x509.load_pem_x509_certificate(load("ca-cert.pem")),
+            serialization.load_pem_private_key(load("ca-key.pem"), None))
 
 
-def sign(public_key, names, critical, lifetime):
+def sign(ca, ca_key, public_key, names, critical, lifetime):
     now = datetime.datetime.now(datetime.timezone.utc)
-    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(CA.subject)
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(ca.subject)
     builder = builder.public_key(public_key).serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(now - datetime.timedelta(minutes=2))
-    builder = builder.not_valid_after(min(now + lifetime, CA.not_valid_after_utc))
+    builder = builder.not_valid_after(min(now + lifetime, ca.not_valid_after_utc))
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical)
     usages = [x509.oid.ExtendedKeyUsageOID.SERVER_AUTH, x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = builder.add_extension(x509.ExtendedKeyUsage(usages), False)
-    key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(CA_KEY.public_key())
-    return builder.add_extension(key_id, False).sign(CA_KEY, hashes.SHA256())
+    key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    return builder.add_extension(key_id, False).sign(ca_key, hashes.SHA256())
 
 
 def pem(certificate):
@@ -197,6 +200,8 @@ def delta(requests, context):
         except queue.Empty:
             pass
         state.read()
+        if os.path.exists(STATE + ".silent"):
+            continue
         for url, known in held.items():
             resources, unknown = state.resources.get(url, {}), set()
             if url in wanted:
@@ -245,22 +250,30 @@ def create_certificate(request, context):
         say("bad request for", wanted, asked)
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bad certificate request")
     lifetime = datetime.timedelta(seconds=request.validity_duration)
-    leaf = sign(csr.public_key(), [x509.UniformResourceIdentifier(wanted)], True, lifetime)
+    if os.path.exists(STATE + ".lifetime"):
+        with open(STATE + ".lifetime") as file:
+            lifetime = min(lifetime, datetime.timedelta(seconds=int(file.read())))
+    ca, ca_key = authority()
+    leaf = sign(ca, ca_key, csr.public_key(), [x509.UniformResourceIdentifier(wanted)], True, lifetime)
     say("signed", wanted, f"serial={leaf.serial_number:x}")
     roots = load("root-cert.pem").decode()
-    chain = [pem(leaf)] + ([] if CA.issuer == CA.subject else [pem(CA)]) + [roots]
+    chain = [pem(leaf)] + ([] if ca.issuer == ca.subject else [pem(ca)]) + [roots]
     return citadel.IstioCertificateResponse(cert_chain=chain)
 
 
 def main():
     key = ec.generate_private_key(ec.SECP256R1())
+    ca, ca_key = authority()
     certificate = sign(
-        key.public_key(), [x509.DNSName("istiod.istio-system.svc"), x509.IPAddress(ipaddress.ip_address(ADDRESS))],
+        ca, ca_key, key.public_key(), [x509.DNSName("istiod.istio-system.svc"), x509.IPAddress(ipaddress.ip_address(ADDRESS))],
         False, datetime.timedelta(hours=1))
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    chain = pem(certificate) + ("" if CA.issuer == CA.subject else pem(CA))
-    server = grpc.server(concurrent.futures.ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
+    chain = pem(certificate) + ("" if ca.issuer == ca.subject else pem(ca))
+    options = [("grpc.so_reuseport", 0)]
+    if "CONTROL_PLANE_RECEIVES" in os.environ:
+        options.append(("grpc.max_receive_message_length", int(os.environ["CONTROL_PLANE_RECEIVES"])))
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(32), options=options)
     discovery_handlers = {
         "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(
             delta, discovery.DeltaDiscoveryRequest.FromString, discovery.DeltaDiscoveryResponse.SerializeToString)}

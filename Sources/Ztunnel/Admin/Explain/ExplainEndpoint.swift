@@ -16,7 +16,7 @@ enum ExplainEndpoint {
     }
     let explanation = sources.mesh.snapshot.explain(
       question, served: ServedPods(sources.pods.all, node: configuration.nodeName),
-      clusterDomain: configuration.dnsProxy?.resolver.clusterDomain ?? "cluster.local")
+      clusterDomain: configuration.meshResolver.clusterDomain)
     let isJSON = request.query("format") == "json" || request.headers.list("accept").contains("application/json")
     return HTTPResponse(
       headers: [
