@@ -223,7 +223,10 @@ struct ClusterView {
   private func workload(_ pod: Pod, inMesh: Bool) -> DesiredWorkload? {
     guard let uid = WorkloadUID(pod.meta.uid) else { return nil }
     let sandbox = sandboxes[pod.meta.uid]
-    let addresses = pod.addresses.isEmpty ? sandbox?.addresses ?? [] : pod.addresses
+    // What the plugin saw in the sandbox comes before what the cluster says: until the kubelet has told it, and while the
+    // API server is away, those are the addresses of the sandbox before.
+    let told = sandbox?.addresses ?? []
+    let addresses = told.isEmpty ? pod.addresses : told
     return DesiredWorkload(
       uid: uid,
       info: WorkloadInfo(

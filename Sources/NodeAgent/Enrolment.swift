@@ -188,6 +188,7 @@ final class Enrolment {
   private func enrol(_ desired: DesiredWorkload) async throws(EnrolmentError) {
     if state != .announced { become(.redirecting) }
     let namespace = try await currentNamespace(desired.location)
+    FaultPoint.reached("namespace-found", with: subject.name)
     try enroller.claim(namespace.identity, for: uid)
     if actual == nil {
       actual = Actual(namespace: namespace, location: desired.location)
@@ -198,6 +199,7 @@ final class Enrolment {
     if actual?.announced != desired.info {
       enroller.metrics?.reconcileEvents(actual?.announced == nil ? "add" : "update").add()
       do { try await enroller.announcer.add(uid, desired.info, in: namespace) } catch { throw .announcement(error) }
+      FaultPoint.reached("announced", with: subject.name)
       actual?.announced = desired.info
       logger.info("enrolled", metadata: ["namespace": "\(namespace.identity)"])
       // Now ztunnel must listen.
@@ -215,6 +217,7 @@ final class Enrolment {
     // listeners have gone.
     guard proof.missingListeners.isEmpty else { throw .notListening(proof.missingListeners) }
     try await enroller.exempt(try await enroller.addresses(of: desired.location, in: namespace), of: uid)
+    FaultPoint.reached("probes-exempt", with: subject.name)
     become(.announced)
   }
 
@@ -257,6 +260,7 @@ final class Enrolment {
     }
     if actual?.mayBeFenced == true {
       let wasFenced = try await enroller.redirection { try $0.lowerFence(in: namespace) }
+      FaultPoint.reached("fence-lowered", with: subject.name)
       actual?.mayBeFenced = false
       if wasFenced { logger.info("the fence is down") }
     }
@@ -278,7 +282,9 @@ final class Enrolment {
     // Until it is proven again it is not in place.
     actual?.settings = nil
     await fence(settings, namespace, reason, because: deviations.map(\.description))
+    FaultPoint.reached("fence-raised", with: subject.name)
     let report = try await enroller.redirection { try $0.apply(settings, in: namespace) }
+    FaultPoint.reached("rules-written", with: subject.name)
     if !report.changed.isEmpty {
       logger.info("redirection written", metadata: ["changed": "\(report.changed.joined(separator: ", "))"])
     }

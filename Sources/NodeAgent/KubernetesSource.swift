@@ -199,6 +199,7 @@ final class KubernetesSource: WorkloadSource {
     let uid = workload.uid.text
     if workload.inMesh {
       memory.remember(view.memory(of: workload, in: enroller.proofs[workload.uid]?.namespace))
+      FaultPoint.reached("remembered", with: workload.info.name)
       view.touch(uid)
     } else if view.touched.contains(uid) {
       memory.rememberTouched(uid)

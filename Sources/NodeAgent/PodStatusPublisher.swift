@@ -112,6 +112,7 @@ final class PodStatusPublisher {
         metadata: [
           "pod": "\(pod)", "redirection": "\(value.redirection ?? "none")", "proof": "\(value.proof ?? "none")",
         ])
+      FaultPoint.reached("annotated", with: pod.name)
       entry.backOff.reset()
       entry.written = (value, .now)
       if entry.wanted != value { queue.append(uid) }

@@ -35,6 +35,7 @@ public struct Redirector: Sendable {
       for step in InstallStep.sequence(settings, support) {
         switch step {
         case .write(let plan):
+          if plan.table.name == .nat { FaultPoint.reached("rules-without-capture") }
           if try TableSession.write(plan) { report.changed.append("\(plan.table)") }
         case .sweep(let plan):
           if try sweep(plan) { report.changed.append("\(plan.table)") }

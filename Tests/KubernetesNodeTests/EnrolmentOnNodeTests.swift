@@ -10,25 +10,24 @@ struct EnrolmentOnNodeTests {
   /// Time in which a pod is created, started, enrolled and probed, on a machine that does other things as well.
   static let patience = Duration.seconds(45)
 
-  /// Gives a node with both daemons to `body`, and a namespace of a random name; cleans up afterwards.
+  /// Gives a node with both daemons to `body`, and a namespace of a random name; cleans up afterwards. Whatever `body`
+  /// does to them, no captured pod of the node may have sent anything past ztunnel meanwhile.
   func onNode(
-    ambient: Bool = true, agent: [String: String] = [:], startAgent: Bool = true,
+    ambient: Bool = true, agent: [String: String] = [:], startAgent: Bool = true, ztunnel: [String: String] = [:],
     _ body: (KubernetesNode, String) async throws -> Void
   ) async throws {
     let node = try KubernetesNode.current()
     let namespace = "t" + UUID().uuidString.prefix(8).lowercased()
     defer { node.clean([namespace]) }
     do {
-      try node.writeMesh([])
       if startAgent { try node.startAgent(agent) }
-      try node.startZtunnel()
+      try node.startZtunnel("ztunnel", ztunnel)
       try node.apply(NodePod.namespace(namespace, ambient: ambient))
-      // Pods are refused until the namespace's account is there.
-      let hasAccount = eventually(within: Self.patience) {
-        (try? node.kubectl(["get", "serviceaccount", "default", "-n", namespace])) != nil
-      }
-      try #require(hasAccount)
+      try node.waitForAccount(in: namespace)
       try await body(node, namespace)
+      let isLoaded = try eventually(within: Self.patience) { try node.hasCarriedLoad() }
+      #expect(isLoaded, "the load ran through the mesh meanwhile")
+      try node.expectNoEscapes()
     } catch {
       node.printLogs()
       throw error
@@ -49,7 +48,7 @@ struct EnrolmentOnNodeTests {
     return latest
   }
 
-  private func enrolled(_ node: KubernetesNode, _ namespace: String, _ count: Int) throws -> [NodePod] {
+  func enrolled(_ node: KubernetesNode, _ namespace: String, _ count: Int) throws -> [NodePod] {
     try pods(node, namespace, "\(count) pods are enrolled, and their probes are green") { pods in
       pods.count { $0.redirection == "enabled" && $0.isReady } == count
     }
@@ -132,21 +131,6 @@ struct EnrolmentOnNodeTests {
     }
   }
 
-  @Test("an agent that is killed again and again while pods start loses none of them")
-  func killedAtEachStep() async throws {
-    try await onNode { node, namespace in
-      let names = (0..<6).map { "p\($0)" }
-      for (index, name) in names.enumerated() {
-        try node.apply(NodePod.manifest(name, in: namespace))
-        // Another moment of the pod's start each time.
-        try await Task.sleep(for: .milliseconds(300 * index))
-        node.stopAgent(with: SIGKILL)
-        try node.startAgent()
-      }
-      for pod in try enrolled(node, namespace, names.count) { #expect(try node.isCaptured(pod), "\(pod.name)") }
-    }
-  }
-
   @Test("without a ztunnel a pod is captured, says so, and is not ready; when one comes, it is")
   func pending() async throws {
     try await onNode { node, namespace in
@@ -156,27 +140,6 @@ struct EnrolmentOnNodeTests {
       #expect(try node.isCaptured(try #require(waiting.first)))
       try node.startZtunnel()
       _ = try enrolled(node, namespace, 1)
-    }
-  }
-
-  @Test("while the API server is away nothing changes, and what changed meanwhile is learnt on return")
-  func serverAway() async throws {
-    try await onNode { node, namespace in
-      try node.apply(NodePod.manifest("a", in: namespace))
-      let pod = try #require(try enrolled(node, namespace, 1).first)
-      let agent = try node.agent()
-      try node.pauseServer {
-        // Long enough for the client's own probes of the connection to give it up.
-        #expect(agent.waitForLine(containing: "KUBERNETES_", within: .seconds(90)) != nil)
-        #expect(try node.isCaptured(pod))
-        // Rules that are lost while the server is away come back without it.
-        try Command.mustRun(["iptables-legacy", "-t", "nat", "-F", "OUTPUT"], in: try node.network(of: pod).namespace)
-        let isRepaired = try eventually(within: Self.patience) { try node.isCaptured(pod) }
-        #expect(isRepaired)
-      }
-      try node.kubectl(["label", "pod", "a", "-n", namespace, "istio.io/dataplane-mode=none"], timeout: Self.patience)
-      _ = try pods(node, namespace, "the pod is out") { $0.first?.redirection == nil }
-      #expect(agent.isRunning)
     }
   }
 
@@ -205,33 +168,17 @@ struct EnrolmentOnNodeTests {
       let isAnswered = try eventually(within: Self.patience) {
         let result = try Command.run(["curl", "-sS", "--max-time", "5", "http://\(address):8080/"], in: inside)
         answer = result.output + result.errors
-        let isTunnelled = try node.ztunnel().lines.contains { $0.contains("dst.hbone_addr") }
-        return answer == "server\n" && isTunnelled
+        return answer == "server\n"
       }
       if !isAnswered { node.printLogs() }
       #expect(isAnswered, "\(answer)")
       let identity = "spiffe://cluster.local/ns/\(namespace)/sa/default"
-      let line = try node.ztunnel().lines.first { $0.contains("dst.hbone_addr") && $0.contains("inbound") }
-      #expect(line?.contains(identity) == true, "\(line ?? "no line")")
-    }
-  }
-
-  @Test("fifty pods made at once are all enrolled")
-  func fifty() async throws {
-    try await onNode { node, namespace in
-      let manifests = (0..<50).map { NodePod.manifest("p\($0)", in: namespace) }
-      let begin = ContinuousClock.now
-      try node.apply(manifests.joined(separator: "\n---\n"))
-      var latest: [NodePod] = []
-      let areIn = try eventually(within: .seconds(240)) {
-        latest = try node.pods(namespace)
-        return latest.count { $0.redirection == "enabled" && $0.isReady } == 50
+      let isLogged = try eventually(within: Self.patience) {
+        try node.ztunnel().lines.contains {
+          $0.contains("dst.hbone_addr") && $0.contains("inbound") && $0.contains(identity)
+        }
       }
-      if !areIn { node.printLogs() }
-      #expect(
-        areIn, "\(latest.count { $0.redirection == "enabled" }) enrolled, \(latest.count(where: \.isReady)) ready")
-      print("50 pods created, started, enrolled and ready in \(ContinuousClock.now - begin)")
-      #expect(latest.allSatisfy { $0.restarts == 0 })
+      #expect(isLogged, "the access log names the identity")
     }
   }
 }

@@ -6,7 +6,7 @@ import Testing
 /// The CNI plugin between a real container runtime and the real agent.
 extension EnrolmentOnNodeTests {
   /// Lets the agent install its plugin on the node, and take it away when it ends.
-  private func plugin(_ node: KubernetesNode) throws -> [String: String] {
+  func plugin(_ node: KubernetesNode) throws -> [String: String] {
     [
       "MOUNTED_CNI_NET_DIR": try #require(node.environment["K8S_CNI_CONF"]),
       "MOUNTED_CNI_BIN_DIR": try #require(node.environment["K8S_CNI_BIN"]),
@@ -14,14 +14,14 @@ extension EnrolmentOnNodeTests {
     ]
   }
 
-  private func holdsEntry(_ node: KubernetesNode) throws -> Bool {
+  func holdsEntry(_ node: KubernetesNode) throws -> Bool {
     let directory = try #require(node.environment["K8S_CNI_CONF"])
     return try FileManager.default.contentsOfDirectory(atPath: directory).contains {
       try String(contentsOfFile: "\(directory)/\($0)", encoding: .utf8).contains("ambient-cni")
     }
   }
 
-  private func requireEntry(_ node: KubernetesNode) throws {
+  func requireEntry(_ node: KubernetesNode) throws {
     let isThere = try eventually(within: Self.patience) { try holdsEntry(node) }
     if !isThere { node.printLogs() }
     try #require(isThere, "the plugin is installed")
@@ -73,11 +73,8 @@ extension EnrolmentOnNodeTests {
       .deletingLastPathComponent().appending(path: "manifests/kubernetes/\(directory)").path
     // Left there: one that is being deleted takes nothing, and the node ends with the suite.
     _ = try? node.kubectl(["create", "namespace", "istio-system"])
-    var text = try node.kubectl(["kustomize", root])
-    if try node.kubectl(["version", "--short"]).contains("Server Version: v1.20") {
-      // DaemonSets surge since 1.22.
-      text = text.replacing("maxSurge: 1", with: "maxUnavailable: 1").replacing("\n      maxUnavailable: 0", with: "")
-    }
+    let text = KubernetesNode.withoutSurge(
+      try node.kubectl(["kustomize", root]), try node.kubectl(["version", "--short"]))
     let answer = try node.kubectl(["apply", "--dry-run=server", "-f", "-"], input: text)
     #expect(answer.contains("daemonset.apps/"))
     #expect(!text.contains("privileged: true"))

@@ -108,6 +108,17 @@ struct ClusterViewTests {
     #expect(Self.names(view, inMesh: true) == ["a", "b"])
   }
 
+  @Test("a new sandbox has the addresses that the plugin tells, while the cluster still shows those of the one before")
+  func newSandbox() throws {
+    var view = Self.view(Self.pod("a", ip: "10.0.0.1"))
+    let address = try #require(IPAddress("10.0.0.2"))
+    view.admit(Self.pod("a"), in: Self.namespace(), .init(path: "/y", containerID: "c2", addresses: [address]))
+    let placement = PodPlacement(uid: "u-a", addresses: [address], sandbox: "/y")
+    #expect(view.workloads.first?.location == .pod(placement))
+    view.receive(.changed(Self.pod("a", ip: "10.0.0.1")))
+    #expect(view.workloads.first?.location == .pod(placement))
+  }
+
   @Test("a pod that the plugin tells of is wanted at once, with its sandbox, and stays when the watch shows it")
   func admitted() throws {
     var view = Self.view()

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import JSON
 import Linux
 import TestSupport
@@ -51,7 +52,8 @@ struct DaemonProofTests {
     let temporary: TemporaryDirectory
     let process: RunningProcess
 
-    init(_ pod: TestNamespace, environment: [String: String] = [:]) throws {
+    /// Returns when the agent runs, unless it `isDoomed` to die before.
+    init(_ pod: TestNamespace, environment: [String: String] = [:], isDoomed: Bool = false) throws {
       agent = try #require(BuiltProduct.path("node-agent"))
       temporary = try TemporaryDirectory()
       try temporary.write("{name: web, namespace: shop, netns: \(pod.path)}\n", to: "web.yaml")
@@ -63,7 +65,7 @@ struct DaemonProofTests {
       process = try RunningProcess(
         [agent, "run", "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path],
         environment: all)
-      #expect(process.waitForLine(containing: "accepting ztunnels") != nil)
+      if !isDoomed { #expect(process.waitForLine(containing: "accepting ztunnels") != nil) }
     }
 
     func status(_ arguments: String...) throws -> CommandResult {
@@ -104,6 +106,26 @@ struct DaemonProofTests {
       let gone = try rig.status()
       #expect(gone.status == 2)
       #expect(gone.errors.contains("STATUS_NOT_REACHABLE"))
+    }
+  }
+
+  @Test(
+    "an agent that dies half-way leaves a workload untouched, fenced or captured, and the next one finishes",
+    arguments: ["namespace-found", "fence-raised", "rules-without-capture", "rules-written", "fence-lowered"])
+  func killed(at point: String) throws {
+    try TestNetwork.with { network in
+      let pod = try network.namespace("pod")
+      let doomed = try Rig(pod, environment: ["AMBIENT_FAULTS": "die-at=\(point)"], isDoomed: true)
+      defer { doomed.process.kill() }
+      #expect(doomed.process.waitForExit(within: .seconds(20)) == 128 + SIGKILL)
+      func rules(_ arguments: String...) throws -> CommandResult {
+        try Command.run([doomed.agent, "rules", "--netns", pod.path] + arguments)
+      }
+      let left = try rules().output
+      #expect(try !left.contains("ISTIO") || left.contains("FENCE") || rules("--check").succeeded, "\(left)")
+      let next = try Rig(pod)
+      defer { next.process.kill() }
+      #expect(try eventually { try rules("--check").succeeded && !rules().output.contains("FENCE") })
     }
   }
 

@@ -14,18 +14,18 @@ public enum TCPTestError: Error, Equatable {
 
 /// Opens connections from inside a namespace.
 public struct TCPClient: Sendable {
-  private let holder: any NamespaceHolder
+  private let namespace: NetworkNamespace
 
-  public init(in holder: some NamespaceHolder) {
-    self.holder = holder
-  }
+  public init(in holder: some NamespaceHolder) { self.init(in: holder.place.namespace) }
+
+  public init(in namespace: NetworkNamespace) { self.namespace = namespace }
 
   /// Connects, optionally from a local address. Throws ``SystemError`` (such as `ECONNREFUSED`) or ``TCPTestError``.
   public func connect(
     to address: SocketAddress, from source: SocketAddress? = nil, timeout: Duration = .seconds(5)
   ) throws -> TCPConnection {
     let family = address.ip.family == .v4 ? AF_INET : AF_INET6
-    let socket = try holder.place.namespace.enter {
+    let socket = try namespace.enter {
       SharedDescriptor(
         Descriptor(
           owning: try system("socket") {

@@ -30,8 +30,13 @@ public final class TCPServer: Sendable {
   private let core: ServerLoop
 
   /// Listens; port 0 lets the kernel choose. Throws ``SystemError``.
-  public init(in holder: some NamespaceHolder, port: UInt16 = 0, _ behaviour: Behaviour) throws {
-    let listener = try holder.place.namespace.enter {
+  public convenience init(in holder: some NamespaceHolder, port: UInt16 = 0, _ behaviour: Behaviour) throws {
+    try self.init(in: holder.place.namespace, port: port, behaviour)
+  }
+
+  /// The same in any network namespace.
+  public init(in namespace: NetworkNamespace, port: UInt16 = 0, _ behaviour: Behaviour) throws {
+    let listener = try namespace.enter {
       SharedDescriptor(
         Descriptor(
           owning: try system("socket") {

@@ -1,25 +1,26 @@
 import Foundation
 import Linux
 import Synchronization
-import TestSupport
 import Vocabulary
 
 /// What happened to ordinary clients while something was disturbed.
-struct DisturbTally: Sendable {
-  var newConnections = 0
+public struct DisturbTally: Sendable {
+  public var newConnections = 0
   /// Opened after the disturbance began, and not served.
-  var failedNew = 0
-  var liveConnections = 0
+  public var failedNew = 0
+  public var liveConnections = 0
   /// Open when the disturbance began, and cut by it.
-  var brokenLive = 0
+  public var brokenLive = 0
   /// Sent on broken connections and never echoed.
-  var lostBytes = 0
+  public var lostBytes = 0
   /// The longest time between a word and its echo, or from connecting to the end of a short connection.
-  var longestStall = Duration.zero
+  public var longestStall = Duration.zero
   /// The first few reasons, for people.
-  var reasons: [String] = []
+  public var reasons: [String] = []
 
-  mutating func add(_ other: DisturbTally) {
+  public init() {}
+
+  public mutating func add(_ other: DisturbTally) {
     newConnections += other.newConnections
     failedNew += other.failedNew
     liveConnections += other.liveConnections
@@ -34,7 +35,7 @@ struct DisturbTally: Sendable {
 /// anything again.
 ///
 /// A connection that was begun before the disturbance counts as live: the proxy may have had it already.
-final class DisturbLoad: Sendable {
+public final class DisturbLoad: Sendable {
   private struct State {
     var tally = DisturbTally()
     var disturbed: ContinuousClock.Instant?
@@ -63,7 +64,7 @@ final class DisturbLoad: Sendable {
   private static let longClients = 4
 
   /// Starts the clients; returns when each has had an answer.
-  init(_ connect: @escaping @Sendable () throws -> TCPConnection) {
+  public init(_ connect: @escaping @Sendable () throws -> TCPConnection) {
     self.connect = connect
     state.withLock { $0.running = Self.shortClients + Self.longClients }
     for _ in 0..<Self.shortClients { Thread.detachNewThread { [self] in shortConnections() } }
@@ -72,16 +73,16 @@ final class DisturbLoad: Sendable {
   }
 
   /// Everything begun from now on is a new connection. Called when the disturbance has begun.
-  func disturb() { state.withLock { $0.disturbed = .now } }
+  public func disturb() { state.withLock { $0.disturbed = .now } }
 
   /// A process was killed. What was begun just before is no new connection: it died with the process that had accepted it.
-  func processDied() { state.withLock { $0.died = .now } }
+  public func processDied() { state.withLock { $0.died = .now } }
 
   /// New connections that were served since the disturbance.
-  var servedSince: Int { state.withLock { $0.tally.newConnections - $0.tally.failedNew } }
+  public var servedSince: Int { state.withLock { $0.tally.newConnections - $0.tally.failedNew } }
 
   /// Ends the clients in order, and returns what they saw.
-  func stop() -> DisturbTally {
+  public func stop() -> DisturbTally {
     state.withLock { $0.isStopped = true }
     _ = eventually(within: Self.patience + .seconds(10)) { state.withLock { $0.running == 0 } }
     return state.withLock { state in
