@@ -15,7 +15,7 @@ final class Acceptor {
   private var isResting = false
 
   /// Connections taken in one turn, so that workers share a burst.
-  static let turn = 64
+  static let turn = 16
   /// More than the kernel's backlog holds.
   private static let longestBacklog = 8192
   /// Rest after the system had no descriptor or memory left: trying again at once would only burn the processor.

@@ -42,7 +42,7 @@ final class CopyDirection {
   private static let bulk: UInt64 = 1 << 20
   private static let pipeCapacity = 1 << 20
   /// Reads and writes of one turn.
-  private static let turn = 16
+  private static let turn = 4
 
   init(from source: CInt, to sink: CInt) {
     self.source = source
