@@ -27,8 +27,8 @@ enum InheritedOptions {
     return local
   }
 
-  /// Between an application and its proxy is no network that could be congested. Pacing there only costs processor time,
-  /// a third of what a bulk connection through two proxies takes (Benchmarks/README.md).
+  /// Between an application and its proxy is no network that could be congested. Pacing there only costs processor time:
+  /// a timer for each burst of each connection.
   private static func localCongestionControl(_ listeners: [PodListener]) -> String? {
     // Of this one nothing was changed, also when an earlier ztunnel has made it.
     guard let untouched = listeners.first(where: { $0.role == .hbone }),
