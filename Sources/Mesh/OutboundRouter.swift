@@ -187,7 +187,8 @@ struct OutboundRouter<Trace: RouteTrace, Random: RandomNumberGenerator> {
       expectedIdentities: innerIdentities, forwardedNetwork: snapshot.settings.network, workload: upstream.workload,
       service: service, isViaWaypoint: isViaWaypoint)
     let hop = Hop(
-      carriage: .gateway(authority: .hostname(service.hostname, port: destination.port), inner: inner), port: gateway.port,
+      carriage: .gateway(authority: .hostname(service.hostname, port: destination.port), inner: inner),
+      port: gateway.port,
       expectedIdentities: expectedIdentities(of: gateway), workload: gateway.workload, service: service)
     return finish(hop, families: gateway.service?.ipFamilies, original: preferredAddress(for: reference))
   }

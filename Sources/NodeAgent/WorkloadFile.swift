@@ -9,7 +9,9 @@ public enum WorkloadFile {
   public static let maximumBytes = 1 << 20
   public static let maximumWorkloads = 4096
 
-  private static let keys = ["uid", "name", "namespace", "serviceAccount", "netns", "pid", "unit", "mesh", "annotations"]
+  private static let keys = [
+    "uid", "name", "namespace", "serviceAccount", "netns", "pid", "unit", "mesh", "annotations",
+  ]
 
   /// Throws ``WorkloadFileError``. `file` is used in errors only.
   public static func parse(_ bytes: [UInt8], file: String) throws(WorkloadFileError) -> [DesiredWorkload] {

@@ -7,7 +7,9 @@ extension ConnectionExplainer {
     _ route: TunnelRoute, from identity: SPIFFEIdentity, _ sourceIP: IPAddress
   ) -> Explanation.Outcome {
     let destination = route.workload
-    switch snapshot.inbound(to: destination, connectionIP: route.nextHop.ip, authority: Array(route.authority.description.utf8)) {
+    switch snapshot.inbound(
+      to: destination, connectionIP: route.nextHop.ip, authority: Array(route.authority.description.utf8))
+    {
     case .refused(let refusal):
       result.add(.inbound, .bad, refusal.summary, from: refusal.code)
       result.check(refusal.remedy)

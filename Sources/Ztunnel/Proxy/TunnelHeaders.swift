@@ -12,7 +12,8 @@ enum TunnelHeaders {
     var forwarded = "for=\"\(client)\""
     if let service = route.service { forwarded += ";host=\(service.hostname)" }
     return HTTP2Headers([
-      (":method", "CONNECT"), (":authority", route.authority.description), ("baggage", source.baggage), ("forwarded", forwarded),
+      (":method", "CONNECT"), (":authority", route.authority.description), ("baggage", source.baggage),
+      ("forwarded", forwarded),
       ("traceparent", traceparent(using: &random)),
     ])
   }

@@ -60,5 +60,7 @@ final class ConnectionHandover: Sendable {
   private let isClaimed = Atomic<Bool>(false)
 
   /// True once, for the first who asks. From any thread.
-  func claim() -> Bool { isClaimed.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged }
+  func claim() -> Bool {
+    isClaimed.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
+  }
 }
