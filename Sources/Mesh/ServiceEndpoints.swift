@@ -103,8 +103,13 @@ struct ServiceEndpoints: Sendable {
 
   /// Different endpoints, drawn at random; `number` of them, which must be far below ``count``.
   func sample(_ number: Int, using random: inout some RandomNumberGenerator) -> [Endpoint] {
-    var positions: Set<Int> = []
-    while positions.count < min(number, count / 2) { positions.insert(Int.random(in: 0..<count, using: &random)) }
+    var known: Set<Int> = []
+    // In the order of drawing: a set's own order would have the same endpoints come last each time.
+    var positions: [Int] = []
+    while positions.count < min(number, count / 2) {
+      let position = Int.random(in: 0..<count, using: &random)
+      if known.insert(position).inserted { positions.append(position) }
+    }
     return positions.compactMap { all.endpoint(at: $0) }
   }
 }

@@ -12,6 +12,8 @@ struct SocksProxy {
 
   /// Time the client may take until its request is complete, and then to take each answer.
   private static let limit = Duration.seconds(10)
+  /// Time after which the addresses of another family are not asked for any more.
+  private static let namePatience = Duration.seconds(5)
 
   init(_ pod: PodWorker, _ client: SharedDescriptor, _ peer: SocketAddress) {
     self.pod = pod
@@ -71,8 +73,11 @@ struct SocksProxy {
     switch target {
     case .address(let address): return address
     case .hostname(let name, let port):
+      let begun = ContinuousClock.now
       // The client is on IPv4 loopback, so that it would ask for these first.
       for family in [IPAddress.Family.v4, .v6] {
+        // Resolvers that were silent about one family would be about the other: the client has waited long enough.
+        guard ContinuousClock.now < begun + Self.namePatience else { break }
         if let ip = await pod.names?.addresses(of: name, family).first { return SocketAddress(ip, port) }
       }
       throw .unknownName(String(name.prefix(253)))
