@@ -94,7 +94,7 @@ struct ControlPlaneFailureTests {
       for index in 0...1 {
         let line = mesh.ztunnel(index).waitForLine("does not take so many names at once", within: .seconds(40))
         #expect(line != nil)
-        #expect(mesh.ztunnel(index).hasLine("GRPC_RESOURCE_EXHAUSTED"))
+        #expect(mesh.ztunnel(index).waitForLine("stream ended", "GRPC_RESOURCE_EXHAUSTED") != nil)
         let name = index == 0 ? "ztunnel-left" : "ztunnel-right"
         #expect(try mesh.controlPlane.waitForLine("in force", name, within: .seconds(40)) != nil)
       }
