@@ -345,21 +345,24 @@ public final class HTTP2Connection {
         return
       }
       guard closed == nil else { return }
-      if count == 0 {
-        if !session.isAlive {
-          close(session.complaint.map { .http2(.session($0)) } ?? .closedLocally)
-        } else if closesWhenSent, session.streams.isEmpty {
-          close(.closedLocally)
-        }
-        return
-      }
+      if count == 0 { return closeIfDone() }
       do throws(TLSError) { try encrypt(UnsafeRawBufferPointer(rebasing: buffers.plainOut[..<count])) } catch {
         close(.tls(error))
         return
       }
       guard closed == nil, backlog.isEmpty else { return }
     }
-    scheduleFlush()
+    // Where all that there was went out, whatever comes next announces itself.
+    if session.hasMoreToSend { scheduleFlush() } else { closeIfDone() }
+  }
+
+  /// Closes a connection that has nothing left to say or to hear.
+  private func closeIfDone() {
+    if !session.isAlive {
+      close(session.complaint.map { .http2(.session($0)) } ?? .closedLocally)
+    } else if closesWhenSent, session.streams.isEmpty {
+      close(.closedLocally)
+    }
   }
 
   private func encrypt(_ plain: UnsafeRawBufferPointer) throws(TLSError) {

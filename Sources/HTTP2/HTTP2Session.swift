@@ -141,6 +141,9 @@ final class HTTP2Session {
     return staged
   }
 
+  /// The last call of ``produce(into:)`` ended because the room did.
+  var hasMoreToSend: Bool { paused || !carry.isEmpty }
+
   private func stageCarry() {
     let count = min(carry.count, staging.count - staged)
     UnsafeMutableRawBufferPointer(rebasing: staging[staged..<staged + count])

@@ -3,17 +3,20 @@ import DequeModule
 import Glibc
 import Synchronization
 
-/// One thread, one epoll, one run queue.
+/// One thread, one epoll, and the shares among which it divides its time.
 ///
-/// It is also a Swift task executor: what ``spawn(_:)`` starts runs on the loop's thread from beginning to end, so
+/// Its shares are Swift task executors: what ``spawn(in:_:)`` starts runs on the loop's thread from beginning to end, so
 /// top-down `async` code and plain callbacks share state without a lock. Objects made on a loop are not `Sendable`
 /// and never leave it. Methods are for the loop's own thread unless they say otherwise.
-public final class EventLoop: TaskExecutor, @unchecked Sendable {
+///
+/// A share with much to do is interrupted between two of its steps when its time is up and another has something to do:
+/// one pod's flood then costs another pod a fraction of a millisecond, not the time that the flood takes.
+public final class EventLoop: @unchecked Sendable {
   // @unchecked: `inbox` is locked; everything else is touched by the loop's thread only, after `start()`.
   public let name: String
 
   private struct Inbox {
-    var jobs: [UnownedJob] = []
+    var jobs: [(job: UnownedJob, share: LoopShare)] = []
     var stopping = false
   }
   private let inbox = Mutex(Inbox())
@@ -23,13 +26,22 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
   private let epoll: Descriptor
   private let wakeup: Descriptor
   private var thread = pthread_t()
-  private var jobs: Deque<UnownedJob> = []
-  private var deferred: [() -> Void] = []
+  /// The share of whatever belongs to nobody else.
+  private var own: LoopShare?
+  /// Whose turn it is; nil for `own`.
+  private var current: LoopShare?
+  /// Those that have something to do, in the order of their turns.
+  private var active: Deque<LoopShare> = []
+  /// Who was interrupted last, and still has something to do.
+  private var interrupted: LoopShare?
   private var watches: [Watch?] = []
   private var generations: [UInt32] = []
   private var freeSlots: [Int] = []
   private let timers = TimerQueue()
 
+  /// Nanoseconds after which the kernel is asked for news and another share has its turn. Long enough that asking costs
+  /// nothing that could be measured.
+  private static let turn: UInt64 = 200_000
   /// Events taken from the kernel at once. Small enough to keep timers honest, large enough to amortise the call.
   private static let batch = 256
   /// Slot value of the wakeup descriptor, which is no watch.
@@ -44,6 +56,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     var event = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(u64: Self.wakeupSlot))
     let (poller, waker) = (epoll.raw, wakeup.raw)
     try system("epoll_ctl") { epoll_ctl(poller, EPOLL_CTL_ADD, waker, &event) }
+    own = LoopShare(of: self)
   }
 
   // MARK: Life
@@ -87,41 +100,67 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
 
   // MARK: Tasks
 
-  /// Runs `operation` on the loop's thread, suspended and resumed there. From any thread; but what `operation`
-  /// captures must belong to this loop or be `Sendable`.
-  public func spawn(_ operation: @escaping () async -> Void) {
+  /// Runs `operation` on the loop's thread, suspended and resumed there; in `share`, or else in the share that has its turn.
+  /// From any thread; but what `operation` captures must belong to this loop or be `Sendable`.
+  public func spawn(in share: LoopShare? = nil, _ operation: @escaping () async -> Void) {
     // The closure is handed to this loop's thread and runs nowhere else: that is the point of an executor preference.
     nonisolated(unsafe) let operation = operation
+    let share = share ?? (isCurrent ? current : nil) ?? own
     // Without a priority it would be a user interface's, which the runtime's own threads ask the kernel for in vain.
-    Task(executorPreference: self, priority: .medium) { await operation() }
+    Task(executorPreference: share, priority: .medium) {
+      await operation()
+      // The share does not keep its loop, so the task does.
+      withExtendedLifetime(self) {}
+    }
   }
 
-  /// The run-time's entry: queues a job. From any thread.
-  public func enqueue(_ job: consuming ExecutorJob) {
-    let job = UnownedJob(job)
+  /// Calls `body` in `share`: what it starts belongs to that.
+  public func within<Result, Failure>(
+    _ share: LoopShare, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    let previous = current
+    current = share
+    defer { current = previous }
+    return try body()
+  }
+
+  /// What is done now is done in `share`.
+  func isTurn(of share: LoopShare) -> Bool { current === share }
+
+  /// Queues a job of a share. From any thread.
+  func enqueue(_ job: UnownedJob, in share: LoopShare) {
     if isCurrent {
-      jobs.append(job)
+      share.append(job)
+      activate(share)
     } else {
-      inbox.withLock { $0.jobs.append(job) }
+      inbox.withLock { $0.jobs.append((job, share)) }
       wake()
     }
   }
 
   /// Calls `action` once in this round after the events at hand, so that one busy connection lets others go first.
   public func afterEvents(_ action: @escaping () -> Void) {
-    deferred.append(action)
+    guard let share = current ?? own else { return }
+    share.append(action)
+    activate(share)
+  }
+
+  private func activate(_ share: LoopShare) {
+    guard !share.isQueued else { return }
+    share.isQueued = true
+    active.append(share)
   }
 
   // MARK: Timers
 
   /// Calls `action` at `deadline` unless cancelled.
   public func schedule(at deadline: ContinuousClock.Instant, _ action: @escaping () -> Void) -> LoopTimer {
-    timers.add(at: deadline, action)
+    timers.add(at: deadline, in: current, action)
   }
 
   /// Calls `action` after `delay` unless cancelled.
   public func schedule(after delay: Duration, _ action: @escaping () -> Void) -> LoopTimer {
-    timers.add(at: .now + delay, action)
+    timers.add(at: .now + delay, in: current, action)
   }
 
   // MARK: Watches
@@ -135,7 +174,8 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
       watches.append(nil)
       generations.append(0)
     }
-    let watch = Watch(raw: raw, slot: slot, generation: generations[slot], loop: self, handler: handler)
+    let watch = Watch(
+      raw: raw, slot: slot, generation: generations[slot], loop: self, share: current, handler: handler)
     var flags = events
     switch mode {
     case .level: break
@@ -187,13 +227,16 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
       while true {
         progress.wrappingAdd(1, ordering: .relaxed)
         if !takeInbox() { return }
-        // What the last events resumed comes before the deferred actions, so that one of these flushes what all have
-        // queued, and before the kernel is asked again, so that nothing of it costs a call that finds nothing new.
-        runJobs()
-        runDeferred()
-        timers.fire(upTo: .now)
-        let count = wait(events)
-        for index in 0..<count { dispatch(events[index]) }
+        let now = ContinuousClock.now
+        timers.fire(upTo: now) { current = $0 }
+        current = nil
+        let count = wait(events, since: now)
+        for index in 0..<count { note(events[index]) }
+        if let share = interrupted {
+          interrupted = nil
+          active.append(share)
+        }
+        runShares(until: MonotonicTime.now + Self.turn)
       }
     }
   }
@@ -204,35 +247,44 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     // Before the inbox is emptied: a job that comes after this is announced anew, one that came before is taken below.
     inboxFilled.store(false, ordering: .sequentiallyConsistent)
     return inbox.withLock { inbox in
-      jobs.append(contentsOf: inbox.jobs)
+      for (job, share) in inbox.jobs {
+        share.append(job)
+        activate(share)
+      }
       inbox.jobs.removeAll(keepingCapacity: true)
       return !inbox.stopping
     }
   }
 
-  private func runJobs() {
-    // Only the jobs of this round: one that keeps resuming itself must not keep the loop from its sockets.
-    for _ in 0..<jobs.count {
-      guard let job = jobs.popFirst() else { return }
-      job.runSynchronously(on: asUnownedTaskExecutor())
+  /// Gives each share that has something to do its turn, round and round, until all have done or the time is up. Who is
+  /// interrupted goes on after those that the kernel has news for.
+  private func runShares(until deadline: UInt64) {
+    while let share = active.popFirst() {
+      current = share
+      share.run(until: deadline)
+      current = nil
+      let isTimeUp = MonotonicTime.now >= deadline
+      if !share.hasWork {
+        share.isQueued = false
+      } else if isTimeUp {
+        interrupted = share
+      } else {
+        active.append(share)
+      }
+      if isTimeUp { return }
     }
   }
 
-  private func runDeferred() {
-    guard !deferred.isEmpty else { return }
-    let actions = deferred
-    deferred = []
-    for action in actions { action() }
-  }
-
-  private func wait(_ events: UnsafeMutableBufferPointer<epoll_event>) -> Int {
+  /// Asks the kernel for events. Waits for them where there is nothing else to do.
+  private func wait(
+    _ events: UnsafeMutableBufferPointer<epoll_event>, since now: ContinuousClock.Instant
+  ) -> Int {
     var timeout: CInt = -1
-    if !jobs.isEmpty || !deferred.isEmpty {
+    if !active.isEmpty || interrupted != nil {
       timeout = 0
     } else if let deadline = timers.nextDeadline {
-      let left = ContinuousClock.now.duration(to: deadline)
       // Rounded up: waking early would spin until the deadline.
-      let (seconds, attoseconds) = left.components
+      let (seconds, attoseconds) = now.duration(to: deadline).components
       let milliseconds = seconds * 1000 + (attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000
       timeout = CInt(clamping: max(0, milliseconds))
     }
@@ -242,7 +294,8 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     return Int(max(0, count))
   }
 
-  private func dispatch(_ event: epoll_event) {
+  /// Queues what the kernel has reported for the share whose watch it is.
+  private func note(_ event: epoll_event) {
     let key = event.data.u64
     if key == Self.wakeupSlot {
       // Read where it is reported, not where the inbox is emptied: a writer raises the flag first and writes later,
@@ -253,8 +306,10 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
       return
     }
     let slot = Int(key & 0xffff_ffff)
-    // A watch cancelled earlier in this batch may have been replaced by another in its slot.
+    // A watch cancelled since may have been replaced by another in its slot.
     guard slot < watches.count, let watch = watches[slot], watch.generation == UInt32(key >> 32) else { return }
-    watch.handler?(ReadyEvents(rawValue: event.events))
+    guard watch.note(ReadyEvents(rawValue: event.events)), let share = watch.share ?? own else { return }
+    share.append(watch)
+    activate(share)
   }
 }

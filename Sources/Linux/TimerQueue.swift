@@ -1,14 +1,19 @@
 /// A pending call at an instant. Belongs to one event loop's thread.
 public final class LoopTimer {
   let deadline: ContinuousClock.Instant
+  /// Whose time the action takes; nil for the loop's own.
+  let share: LoopShare?
   var action: (() -> Void)?
   /// False once the queue has taken it out: its cancellation leaves nothing behind there.
   var isQueued = true
   private unowned let queue: TimerQueue
 
-  init(deadline: ContinuousClock.Instant, queue: TimerQueue, action: @escaping () -> Void) {
+  init(
+    deadline: ContinuousClock.Instant, queue: TimerQueue, share: LoopShare?, action: @escaping () -> Void
+  ) {
     self.deadline = deadline
     self.queue = queue
+    self.share = share
     self.action = action
   }
 
@@ -37,15 +42,17 @@ final class TimerQueue {
     return heap.first?.deadline
   }
 
-  func add(at deadline: ContinuousClock.Instant, _ action: @escaping () -> Void) -> LoopTimer {
-    let timer = LoopTimer(deadline: deadline, queue: self, action: action)
+  func add(
+    at deadline: ContinuousClock.Instant, in share: LoopShare? = nil, _ action: @escaping () -> Void
+  ) -> LoopTimer {
+    let timer = LoopTimer(deadline: deadline, queue: self, share: share, action: action)
     heap.append(timer)
     siftUp(heap.count - 1)
     return timer
   }
 
-  /// Runs what is due at `now`; what those actions arm waits for the next call.
-  func fire(upTo now: ContinuousClock.Instant) {
+  /// Runs what is due at `now`, each after `enter` was told its share; what those actions arm waits for the next call.
+  func fire(upTo now: ContinuousClock.Instant, enter: (LoopShare?) -> Void = { _ in }) {
     var due: [LoopTimer] = []
     while let deadline = nextDeadline, deadline <= now {
       due.append(removeFirst())
@@ -54,6 +61,7 @@ final class TimerQueue {
       // None when an earlier action of this round has cancelled it.
       guard let action = timer.action else { continue }
       timer.action = nil
+      enter(timer.share)
       action()
     }
   }

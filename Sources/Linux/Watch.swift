@@ -38,15 +38,37 @@ public final class Watch {
   let raw: CInt
   let slot: Int
   let generation: UInt32
-  var handler: ((ReadyEvents) -> Void)?
+  /// Whose time its handler takes; nil for the loop's own.
+  let share: LoopShare?
+  private var handler: ((ReadyEvents) -> Void)?
+  /// Reported and not delivered yet.
+  private var pending: ReadyEvents = []
   private unowned let loop: EventLoop
 
-  init(raw: CInt, slot: Int, generation: UInt32, loop: EventLoop, handler: @escaping (ReadyEvents) -> Void) {
+  init(
+    raw: CInt, slot: Int, generation: UInt32, loop: EventLoop, share: LoopShare?,
+    handler: @escaping (ReadyEvents) -> Void
+  ) {
     self.raw = raw
     self.slot = slot
     self.generation = generation
     self.loop = loop
+    self.share = share
     self.handler = handler
+  }
+
+  /// Takes what the kernel has reported. False where earlier events wait for delivery, so that these go with them.
+  func note(_ events: ReadyEvents) -> Bool {
+    let isFirst = pending.isEmpty
+    pending.formUnion(events)
+    return isFirst
+  }
+
+  /// Tells the owner of the events noted, unless it has cancelled since.
+  func deliver() {
+    let events = pending
+    pending = []
+    handler?(events)
   }
 
   /// No more events, not even ones the kernel has reported already. Call it before closing the descriptor.

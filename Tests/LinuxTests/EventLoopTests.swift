@@ -187,6 +187,100 @@ struct EventLoopTests {
   }
 }
 
+@Suite("Shares of a loop")
+struct LoopShareTests {
+  @Test("work in a share keeps nobody else waiting for longer than its turn")
+  func interrupted() async throws {
+    try await withLoop { loop in
+      let steps = await loop.run { () -> Int in
+        let flood = LoopShare(of: loop)
+        let (near, far) = socketPair()
+        defer {
+          close(near)
+          close(far)
+        }
+        var steps = 0
+        var seen = -1
+        let watch = try? loop.watch(near, for: .readable, mode: .edge) { _ in seen = steps }
+        await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+          loop.within(flood) {
+            for _ in 0..<200 {
+              loop.afterEvents {
+                steps += 1
+                usleep(1000)
+                if steps == 1 { _ = write(far, "x", 1) }
+                if steps == 200 { continuation.resume() }
+              }
+            }
+          }
+        }
+        watch?.cancel()
+        return seen
+      }
+      #expect((1...3).contains(steps), "the other share's event came after \(steps) of 200 steps")
+    }
+  }
+
+  @Test("what a share starts is its own: watches, timers, tasks and what these put off")
+  func inherited() async throws {
+    try await withLoop { loop in
+      let places = await loop.run { () -> [Bool] in
+        let share = LoopShare(of: loop)
+        let (near, far) = socketPair()
+        defer {
+          close(near)
+          close(far)
+        }
+        var places: [Bool] = []
+        var watch: Watch?
+        loop.within(share) {
+          places.append(loop.isTurn(of: share))
+          watch = try? loop.watch(near, for: .readable, mode: .edge) { _ in
+            places.append(loop.isTurn(of: share))
+            loop.afterEvents { places.append(loop.isTurn(of: share)) }
+          }
+          _ = loop.schedule(after: .milliseconds(1)) {
+            places.append(loop.isTurn(of: share))
+            loop.spawn {
+              await loop.sleep(for: .milliseconds(1))
+              places.append(loop.isTurn(of: share))
+              _ = write(far, "x", 1)
+            }
+          }
+        }
+        places.append(!loop.isTurn(of: share))
+        for _ in 0..<1000 where places.count < 6 { await loop.sleep(for: .milliseconds(1)) }
+        watch?.cancel()
+        return places
+      }
+      #expect(places == Array(repeating: true, count: 6))
+    }
+  }
+
+  @Test("all jobs of many shares are run, from whichever thread they come")
+  func manyShares() async throws {
+    try await withLoop { loop in
+      let total = await withTaskGroup(of: Int.self) { group in
+        for _ in 0..<50 {
+          let share = LoopShare(of: loop)
+          for _ in 0..<20 {
+            group.addTask {
+              await withCheckedContinuation { continuation in
+                loop.spawn(in: share) {
+                  await loop.letOthersRun()
+                  continuation.resume(returning: loop.isTurn(of: share) ? 1 : 0)
+                }
+              }
+            }
+          }
+        }
+        return await group.reduce(0, +)
+      }
+      #expect(total == 1000)
+    }
+  }
+}
+
 @Suite("Timer queue")
 struct TimerQueueTests {
   @Test("cancelling most of many timers keeps the rest in order")

@@ -10,6 +10,9 @@ import ZDS
 final class PodWorker {
   let pod: PodProxy
   unowned let worker: Worker
+  /// What the pod's applications open, and what is accepted for it, takes its time from this. Each tunnel of a peer has a
+  /// share of its own, so that one peer does not starve the others.
+  private let share: LoopShare
   let pool: TunnelPool
   let log: PodLog
   /// Nil where the DNS proxy is off.
@@ -51,6 +54,7 @@ final class PodWorker {
   init(_ pod: PodProxy, worker: Worker) {
     self.pod = pod
     self.worker = worker
+    share = LoopShare(of: worker.loop)
     log = PodLog(worker.context.logger, pod.info, levels: worker.context.levels)
     traffic = TrafficShard(worker.context.metrics.traffic)
     pool = TunnelPool(worker: worker, namespace: pod.namespace)
@@ -67,6 +71,10 @@ final class PodWorker {
   /// Starts to accept on every listener, or on none. Throws ``SystemError``.
   func start(_ sockets: PodSockets) throws(SystemError) {
     localCongestionControl = sockets.localCongestionControl
+    try loop.within(share) { () throws(SystemError) in try listen(sockets) }
+  }
+
+  private func listen(_ sockets: PodSockets) throws(SystemError) {
     do throws(SystemError) { try dns?.start(sockets.datagrams) } catch {
       dns?.cut()
       throw error
@@ -90,10 +98,12 @@ final class PodWorker {
   func rest(_ isResting: Bool) {
     guard isResting else {
       isLeaving = false
-      for acceptor in acceptors {
-        do throws(SystemError) { try acceptor.start() } catch { acceptor.retryStart(after: error) }
+      loop.within(share) {
+        for acceptor in acceptors {
+          do throws(SystemError) { try acceptor.start() } catch { acceptor.retryStart(after: error) }
+        }
+        try? dns?.resume()
       }
-      try? dns?.resume()
       return
     }
     isLeaving = true
@@ -168,11 +178,12 @@ final class PodWorker {
 
   // MARK: Connections
 
-  /// Runs the set-up of a connection as a task of the loop; the pod is not empty while it runs.
-  func setUp(_ body: @escaping () async -> Void) {
+  /// Runs the set-up of a connection as a task of the loop, in `share` or else in the one that has its turn; the pod is not
+  /// empty while it runs.
+  func setUp(in share: LoopShare? = nil, _ body: @escaping () async -> Void) {
     tasks += 1
     worker.burden.add(1)
-    loop.spawn { [self] in
+    loop.spawn(in: share) { [self] in
       await body()
       tasks -= 1
       worker.burden.add(-1)
@@ -226,20 +237,22 @@ final class PodWorker {
     let (socket, peer, preservesSource) = (arrival.socket, arrival.peer, arrival.preservesSource)
     switch arrival.role {
     case .dns:
-      dns?.accept(socket)
+      loop.within(share) { dns?.accept(socket) }
     case .outbound:
-      setUp { [self] in await OutboundProxy(self, socket, peer).run() }
+      setUp(in: share) { [self] in await OutboundProxy(self, socket, peer).run() }
     case .passthrough:
-      setUp { [self] in await PassthroughProxy(self, socket, peer, preservesSource: preservesSource).run() }
+      setUp(in: share) { [self] in
+        await PassthroughProxy(self, socket, peer, preservesSource: preservesSource).run()
+      }
     case .socks:
-      setUp { [self] in await SocksProxy(self, socket, peer).run() }
+      setUp(in: share) { [self] in await SocksProxy(self, socket, peer).run() }
     case .hbone:
       guard handshakes < Self.mostHandshakes else {
         deny(from: peer, to: SocketAddress(.any(peer.ip.family), arrival.role.rawValue), .inbound, .tooManyHandshakes)
         return
       }
       handshakes += 1
-      setUp { [self] in
+      setUp(in: LoopShare(of: loop)) { [self] in
         await InboundTunnel(self, socket, peer, preservesSource: preservesSource).run {
           self.handshakes -= 1
         }
