@@ -30,6 +30,7 @@ final class Daemon {
   private let readinessState: ReadinessState
   private let reloading: Reloading
   private let watchdog: Watchdog?
+  private let memoryReturn: MemoryReturn
   private var signals: SignalSource?
   private var end = ProcessEnd()
 
@@ -116,6 +117,7 @@ final class Daemon {
     client = ZDSClient(path: socketPath, on: control, handler: pods)
     reloading = Reloading(meshFile: meshFile, levels: log.levels, logger: logger)
     watchdog = Watchdog(workers, on: control, logger: logger)
+    memoryReturn = MemoryReturn(workers, on: control)
     let request = ShutdownRequest()
     admin = try AdminServer(
       configuration,
@@ -172,6 +174,7 @@ final class Daemon {
     }
     readinessState.done(ReadinessState.proxy)
     watchdog?.start()
+    memoryReturn.start()
     meshFile?.start()
     revocations?.start()
     keeper?.start()
