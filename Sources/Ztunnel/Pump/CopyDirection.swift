@@ -40,7 +40,9 @@ final class CopyDirection {
 
   /// Bytes after which a connection counts as bulk.
   private static let bulk: UInt64 = 1 << 20
-  private static let pipeCapacity = 1 << 20
+  /// As fast as four times as much was, and what is on its way stays in the processor's caches. It is also what an
+  /// unprivileged process gets without counting: 64 MiB are the limit of one user's pipes (pipe(7)).
+  private static let pipeCapacity = 256 << 10
   /// Reads and writes of one turn.
   private static let turn = 4
 
