@@ -67,8 +67,10 @@ public final class TLSSession {
   /// Bytes now in the output buffer.
   public var outputFilled: Int { state.pointee.output_length }
 
-  /// Takes the lent buffers back. A session without output buffer reports ``Progress/needsOutput``.
+  /// Takes the lent buffers back, and frees the session's own where nothing is left in them: it is idle until the next call.
+  /// A session without output buffer reports ``Progress/needsOutput``.
   public func returnBuffers() {
+    SSL_free_buffers(ssl)
     lendInput(UnsafeRawBufferPointer(start: nil, count: 0))
     lendOutput(UnsafeMutableRawBufferPointer(start: nil, count: 0))
   }
@@ -77,14 +79,14 @@ public final class TLSSession {
 
   /// Goes on with the handshake. Throws ``TLSError``; the alert to send is then in the output buffer.
   public func handshake() throws(TLSError) -> Progress {
-    ERR_clear_error()
+    OpenSSLErrors.clear()
     let result = SSL_do_handshake(ssl)
     return result == 1 ? .done(0) : try progress(result)
   }
 
   /// Decrypts into `room`, at most one record's worth. Throws ``TLSError``.
   public func read(into room: UnsafeMutableRawBufferPointer) throws(TLSError) -> Progress {
-    ERR_clear_error()
+    OpenSSLErrors.clear()
     var count = 0
     let result = SSL_read_ex(ssl, room.baseAddress, room.count, &count)
     return result == 1 ? .done(count) : try progress(result)
@@ -93,7 +95,7 @@ public final class TLSSession {
   /// Encrypts from `bytes`, at most one record's worth. After `.needsOutput` call again with the same bytes, which
   /// may have moved. Throws ``TLSError``.
   public func write(_ bytes: UnsafeRawBufferPointer) throws(TLSError) -> Progress {
-    ERR_clear_error()
+    OpenSSLErrors.clear()
     var count = 0
     let result = SSL_write_ex(ssl, bytes.baseAddress, bytes.count, &count)
     return result == 1 ? .done(count) : try progress(result)
@@ -101,9 +103,9 @@ public final class TLSSession {
 
   /// Puts close_notify into the output buffer, where there is room.
   public func close() {
-    ERR_clear_error()
+    OpenSSLErrors.clear()
     _ = SSL_shutdown(ssl)
-    ERR_clear_error()
+    OpenSSLErrors.clear()
   }
 
   private func progress(_ result: CInt) throws(TLSError) -> Progress {
