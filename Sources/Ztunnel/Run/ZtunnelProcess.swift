@@ -73,6 +73,7 @@ public struct ZtunnelProcess {
     _ = ServiceNotifier.awaitProcessed(within: .seconds(2))
     daemon.stopWorkers()
     controlPlane?.end()
+    daemon.endSnapshots()
   }
 
   /// Istio's mesh configuration file, where there is one.
