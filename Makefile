@@ -4,6 +4,9 @@
 RELEASE := --configuration release --static-swift-stdlib -Xlinker --strip-debug
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks)
 
+# What the released programs say they are built from; empty, and `unknown` to them, where git does not tell.
+release: export AMBIENT_REVISION ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+
 .PHONY: help build release peers test disturb demo bench format lint protos dependencies clean fuzz image install uninstall deb bench-scale page-test page-pictures
 
 help: ## list the targets

@@ -26,6 +26,15 @@ let persistentMaps = Target.Dependency.product(name: "HashTreeCollections", pack
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 
+/// What the programs say they are built from: `make` and the images' build ask git and pass it. A build without it, and without
+/// git, works as well.
+let revision: [CSetting] = {
+  guard let text = Context.environment["AMBIENT_REVISION"], (1...64).contains(text.utf8.count),
+    text.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "-.".contains($0)) })
+  else { return [] }
+  return [.define("AMBIENT_REVISION", to: "\"\(text)\"")]
+}()
+
 let package = Package(
   name: "ambient",
   products: [
@@ -54,7 +63,8 @@ let package = Package(
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
 
     // Values and the operating system.
-    library("Vocabulary"),
+    .target(name: "CRevision", cSettings: revision),
+    library("Vocabulary", ["CRevision"]),
     library("YAML", ["CYAML", "Vocabulary"]),
     library("JSON", ["Vocabulary"]),
     library("Linux", ["CLinux", "CSystemd", "Vocabulary", deque]),

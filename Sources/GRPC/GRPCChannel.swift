@@ -213,7 +213,7 @@ public final class GRPCChannel {
     let connection: HTTP2Connection
     do throws(HTTP2ConnectionError) {
       connection = try HTTP2Connection(
-        role: .client, plaintext: socket, place: SocketAddress(.any(.v4), 0), settings: Self.settings,
+        role: .client, plaintext: socket, place: SocketAddress(.any(.v4), 0), settings: .serviceClient,
         keepAlive: limits.keepAlive, loop: loop, buffers: buffers)
       try await connection.establish(until: .now + limits.handshake)
     } catch { throw GRPCStatus(.unavailable, "\(name): \(error.summary)") }
@@ -258,7 +258,7 @@ public final class GRPCChannel {
       } catch { throw .tls(error) }
       let local = (try? TCPSocket.localAddress(socket.raw)) ?? SocketAddress(.any(address.ip.family), 0)
       let connection = try HTTP2Connection(
-        role: .client, socket: socket, peer: address, local: local, ssl: ssl, settings: Self.settings,
+        role: .client, socket: socket, peer: address, local: local, ssl: ssl, settings: .serviceClient,
         keepAlive: limits.keepAlive, loop: loop, buffers: buffers)
       try await connection.establish(until: .now + limits.handshake)
       releaseWhenIdle(connection)
@@ -280,12 +280,6 @@ public final class GRPCChannel {
       }
     }
   }
-
-  private static let settings: HTTP2Settings = {
-    var settings = HTTP2Settings.client
-    settings.maxHeaderListSize = 65536
-    return settings
-  }()
 
   private func connect(_ address: SocketAddress) async throws(WaitError) -> SharedDescriptor {
     do throws(SystemError) {

@@ -21,4 +21,11 @@ public struct HTTP2Settings: Equatable, Sendable {
   public static let client = HTTP2Settings(
     streamWindow: 4 << 20, connectionWindow: 16 << 20, maxFrameSize: 1 << 20, maxConcurrentStreams: 0,
     maxHeaderListSize: 16384)
+
+  /// What clients of services beside the mesh use, whose answers may carry more header fields.
+  public static let serviceClient = {
+    var settings = client
+    settings.maxHeaderListSize = 65536
+    return settings
+  }()
 }

@@ -124,7 +124,7 @@ final class APIChannel {
       }
       let local = (try? TCPSocket.localAddress(socket.raw)) ?? SocketAddress(.any(address.ip.family), 0)
       let connection = try HTTP2Connection(
-        role: .client, socket: socket, peer: address, local: local, ssl: ssl, settings: Self.settings,
+        role: .client, socket: socket, peer: address, local: local, ssl: ssl, settings: .serviceClient,
         keepAlive: Self.keepAlive, loop: loop, buffers: buffers)
       try await connection.establish(until: .now + Self.handshakeDeadline)
       return connection
@@ -132,12 +132,6 @@ final class APIChannel {
       throw unreachable("\(address): \(error.summary)")
     }
   }
-
-  private static let settings: HTTP2Settings = {
-    var settings = HTTP2Settings.client
-    settings.maxHeaderListSize = 65536
-    return settings
-  }()
 
   private func connect(_ address: SocketAddress) async throws(KubernetesError) -> SharedDescriptor {
     do throws(SystemError) {

@@ -26,30 +26,12 @@ public struct ServerAddress: Hashable, Sendable, CustomStringConvertible {
       rest = rest[..<slash]
     }
     guard !prefix.contains(where: { "?#".contains($0) }) else { return nil }
-    var port: Substring?
-    if rest.first == "[" {
-      guard let end = rest.firstIndex(of: "]") else { return nil }
-      let after = rest[rest.index(after: end)...]
-      guard after.isEmpty || after.first == ":" else { return nil }
-      if !after.isEmpty { port = after.dropFirst() }
-      rest = rest[..<end].dropFirst()
-      guard IPAddress(rest)?.family == .v6 else { return nil }
-    } else if let colon = rest.firstIndex(of: ":") {
-      port = rest[rest.index(after: colon)...]
-      rest = rest[..<colon]
-    }
-    guard let host = ServerName(String(rest)) else { return nil }
-    guard let number = port.map({ UInt16($0) }) ?? 443, number > 0 else { return nil }
-    self.init(host: host, port: number, prefix: prefix)
+    guard let (host, port) = ServerName.read(authority: rest) else { return nil }
+    self.init(host: host, port: port ?? 443, prefix: prefix)
   }
 
   /// `host:port`, as in `:authority`.
-  public var authority: String {
-    switch host {
-    case .dns(let name): "\(name):\(port)"
-    case .ip(let address): "\(SocketAddress(address, port))"
-    }
-  }
+  public var authority: String { host.authority(port: port) }
 
   public var description: String { "https://\(authority)\(prefix)" }
 }

@@ -70,6 +70,19 @@ public final class BlockingThreads: Sendable {
     }
   }
 
+  /// Waits on the caller's thread until all that was submitted is done, or `limit` is over. True where it is done.
+  public func drain(within limit: Duration) -> Bool {
+    let deadline = ContinuousClock.now + limit
+    while true {
+      if state.withLock({ $0.jobs.isEmpty && $0.idle == $0.threads }) { return true }
+      guard ContinuousClock.now < deadline else { return false }
+      usleep(Self.look)
+    }
+  }
+
+  /// Microseconds between two looks at whether all is done.
+  private static let look: useconds_t = 5_000
+
   private func startThread() -> Bool {
     var thread = pthread_t()
     let retained = Unmanaged.passRetained(self)

@@ -8,32 +8,45 @@ import Glibc
 /// may take from here. Belongs to one loop.
 public final class DescriptorReserve {
   private let size: Int
+  private let make: () -> Descriptor?
   private var spares: [SharedDescriptor] = []
+  /// With this one somebody can be turned away when all others are in use.
+  private var last: SharedDescriptor?
 
-  /// Sets aside `size` descriptors, or as many as there are.
-  public init(size: Int) {
+  /// Sets aside `size` descriptors and one more, or as many as there are.
+  public convenience init(size: Int) {
+    self.init(size: size) { try? Descriptor.open("/dev/null", O_RDONLY) }
+  }
+
+  /// The same with descriptors that `make` makes, which returns nil where there are none left.
+  init(size: Int, make: @escaping () -> Descriptor?) {
     self.size = size
+    self.make = make
     refill()
   }
 
   /// Whether everything that was taken has been replaced. False means: begin nothing new.
   public var isComplete: Bool {
-    if spares.count < size { refill() }
-    return spares.count == size
+    refill()
+    return last != nil && spares.count == size
   }
 
   /// Frees one descriptor for immediate use. False when there is none left.
   public func release() -> Bool { spares.popLast() != nil }
 
-  private func refill() {
-    while spares.count < size {
-      guard let spare = try? Self.spare(like: spares.last) else { return }
-      spares.append(SharedDescriptor(spare))
-    }
+  /// Runs `body` while one descriptor more is free than otherwise, where nobody else takes it; `body` must have closed what
+  /// it has opened when it returns. Rethrows what it throws.
+  public func withOneMore<Value, Failure: Error>(_ body: () throws(Failure) -> Value) throws(Failure) -> Value {
+    last = nil
+    defer { refill() }
+    return try body()
   }
 
-  private static func spare(like other: SharedDescriptor?) throws(SystemError) -> Descriptor {
-    guard let other else { return try Descriptor.open("/dev/null", O_RDONLY) }
-    return Descriptor(owning: try system("fcntl") { ambient_fcntl_int(other.raw, F_DUPFD_CLOEXEC, 0) })
+  private func refill() {
+    if last == nil, let spare = make() { last = SharedDescriptor(spare) }
+    while last != nil, spares.count < size {
+      guard let spare = make() else { return }
+      spares.append(SharedDescriptor(spare))
+    }
   }
 }

@@ -15,18 +15,12 @@ public struct RememberedFiles: Sendable {
   }
 
   func store(_ bytes: [UInt8], as name: String) {
-    makeDirectories()
+    try? DurableFile.makeDirectory(directory, mode: 0o700)
     let path = "\(directory)/\(name)"
     let temporary = "\(directory)/.\(name).new"
     do {
       let file = try Descriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: 0o600)
-      let raw = file.raw
-      var written = 0
-      while written < bytes.count {
-        written += try system("write", temporary) {
-          bytes[written...].withUnsafeBytes { write(raw, $0.baseAddress, $0.count) }
-        }
-      }
+      try WholeFile.write(bytes, to: file.raw, temporary)
       try system("rename", path) { rename(temporary, path) }
     } catch {
       unlink(temporary)
@@ -39,30 +33,11 @@ public struct RememberedFiles: Sendable {
     return try? WorkloadDirectory.contents(file.raw, path)
   }
 
-  func names() -> [String] {
-    guard let listing = opendir(directory) else { return [] }
-    defer { closedir(listing) }
-    var names: [String] = []
-    while let entry = readdir(listing) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-      }
-      if !name.hasPrefix(".") { names.append(name) }
-    }
-    return names
-  }
+  func names() -> [String] { (try? DurableFile.names(in: directory)) ?? [] }
 
   func keepOnly(_ names: [String]) {
     for gone in Set(self.names()).subtracting(names) { unlink("\(directory)/\(gone)") }
   }
 
   func remove(_ name: String) { unlink("\(directory)/\(name)") }
-
-  private func makeDirectories() {
-    var made = ""
-    for component in directory.split(separator: "/") {
-      made += "/\(component)"
-      mkdir(made, 0o700)
-    }
-  }
 }

@@ -17,11 +17,7 @@ struct Explain: ParsableCommand {
   @Flag(help: "Print JSON.")
   var json = false
 
-  @Option(
-    help: ArgumentHelp(
-      "The agent's control socket; also AMBIENT_STATUS_SOCKET. (default: \(NodeAgentConfiguration.defaultStatusSocket))",
-      valueName: "path"))
-  var socket: String?
+  @OptionGroup var socket: AgentSocket
 
   @Option(
     help: ArgumentHelp(
@@ -31,12 +27,11 @@ struct Explain: ParsableCommand {
 
   private func answer() throws -> [UInt8] {
     if let status { return try WholeFile.read(status, limit: 64 << 20) }
-    let path = socket ?? Environment.read()["AMBIENT_STATUS_SOCKET"] ?? NodeAgentConfiguration.defaultStatusSocket
-    return Array(try StatusQuery.ask(path: path, json: true).text.utf8)
+    return Array(try StatusQuery.ask(path: socket.path, json: true).text.utf8)
   }
 
   func validate() throws {
-    if socket != nil, status != nil { throw ValidationError("--socket and --status exclude each other.") }
+    if socket.socket != nil, status != nil { throw ValidationError("--socket and --status exclude each other.") }
   }
 
   func run() throws {

@@ -11,7 +11,7 @@ struct NodeAgentCommand: ParsableCommand {
       namespaces, and hands the namespaces to ztunnel over a unix socket. When something is wrong, start with \
       `node-agent status`.
       """,
-    version: ProductVersion.text,
+    version: ProductVersion.full,
     subcommands: [Run.self, InstallCNI.self, Rules.self, Status.self, Explain.self, Version.self],
     defaultSubcommand: Run.self)
 }

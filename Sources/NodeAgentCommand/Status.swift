@@ -1,5 +1,5 @@
 import ArgumentParser
-import Glibc
+import Linux
 import NodeAgent
 
 struct Status: ParsableCommand {
@@ -24,18 +24,12 @@ struct Status: ParsableCommand {
   @Flag(help: "Print JSON.")
   var json = false
 
-  @Option(
-    help: ArgumentHelp(
-      "The agent's control socket; also AMBIENT_STATUS_SOCKET. (default: \(NodeAgentConfiguration.defaultStatusSocket))",
-      valueName: "path"))
-  var socket: String?
+  @OptionGroup var socket: AgentSocket
 
   func run() throws {
-    let path = socket ?? Environment.read()["AMBIENT_STATUS_SOCKET"] ?? NodeAgentConfiguration.defaultStatusSocket
     let answer: StatusQuery.Answer
-    do { answer = try StatusQuery.ask(path: path, json: json) } catch {
-      let line = Array("\(error)\n".utf8)
-      _ = write(STDERR_FILENO, line, line.count)
+    do { answer = try StatusQuery.ask(path: socket.path, json: json) } catch {
+      StandardError.print("\(error)")
       throw ExitCode(2)
     }
     print(answer.text, terminator: "")

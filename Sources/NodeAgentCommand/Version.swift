@@ -9,6 +9,6 @@ struct Version: ParsableCommand {
   var json = false
 
   func run() {
-    print(json ? ProductVersion.json(of: "node-agent") : "node-agent \(ProductVersion.text)")
+    print(json ? ProductVersion.json(of: "node-agent") : "node-agent \(ProductVersion.full)")
   }
 }

@@ -9,12 +9,12 @@ extension [UInt8] {
 
   mutating func append(integer: some BinaryInteger) { append(contentsOf: String(integer).utf8) }
 
-  /// IPv4 digit by digit, because every access line carries two or three addresses.
+  /// IPv4 without making a string of it, because every access line carries two or three addresses.
   mutating func append(address: IPAddress) {
     guard case .v4(let value) = address else { return append(text: address.description) }
-    for shift in stride(from: UInt32(24), through: 0, by: -8) {
-      append(octet: UInt8(truncatingIfNeeded: value >> shift))
-      if shift > 0 { append(UInt8(ascii: ".")) }
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: IPAddress.longestDottedQuad) { text in
+      let count = IPAddress.write(dottedQuad: value, into: text)
+      append(contentsOf: text[..<count])
     }
   }
 
@@ -28,12 +28,6 @@ extension [UInt8] {
     }
     append(UInt8(ascii: ":"))
     append(integer: address.port)
-  }
-
-  private mutating func append(octet: UInt8) {
-    if octet >= 100 { append(UInt8(ascii: "0") + octet / 100) }
-    if octet >= 10 { append(UInt8(ascii: "0") + octet / 10 % 10) }
-    append(UInt8(ascii: "0") + octet % 10)
   }
 
   /// In double quotes, escaped for the plain format.

@@ -97,8 +97,12 @@ public enum IPAddress: Hashable, Sendable {
 }
 
 extension IPAddress: CustomStringConvertible {
-  /// Without interpolation, which takes many times as long: every connection names a few addresses. Returns the length.
-  static func write(dottedQuad value: UInt32, into text: UnsafeMutableBufferPointer<UInt8>) -> Int {
+  /// Most bytes of an IPv4 address's text.
+  public static let longestDottedQuad = 15
+
+  /// Writes an IPv4 address's text; `text` has room for ``longestDottedQuad`` bytes. Without interpolation, which takes many
+  /// times as long: every connection names a few addresses. Returns the length.
+  public static func write(dottedQuad value: UInt32, into text: UnsafeMutableBufferPointer<UInt8>) -> Int {
     var end = 0
     for shift in stride(from: UInt32(24), through: 0, by: -8) {
       let octet = UInt8(truncatingIfNeeded: value >> shift)
@@ -127,7 +131,7 @@ extension IPAddress: CustomStringConvertible {
   public var description: String {
     switch self {
     case .v4(let value):
-      return String(unsafeUninitializedCapacity: 15) { Self.write(dottedQuad: value, into: $0) }
+      return String(unsafeUninitializedCapacity: Self.longestDottedQuad) { Self.write(dottedQuad: value, into: $0) }
     case .v6(let high, let low):
       var address = in6_addr()
       withUnsafeMutableBytes(of: &address) {

@@ -50,6 +50,8 @@ public final class DeltaClient {
   static let method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
   /// Resources taken between two looks at the clock.
   private static let portion = 32
+  /// Portions that wait to be kept, at most: a slow disk must not have a response in memory a second time.
+  private static let mostUnwritten = 64
   /// Work on a response after which the loop's other tasks have their turn.
   private static let turn = Duration.milliseconds(2)
   /// How often it is looked for what nobody uses any more.
@@ -190,11 +192,13 @@ public final class DeltaClient {
       guard ContinuousClock.now >= turnEnd else { continue }
       // Pings, and those who need a certificate.
       await loop.letOthersRun()
+      await keeper?.settle(leaving: Self.mostUnwritten)
       turnEnd = .now + Self.turn
     }
     update.apply(subscription.settleFound(in: update.snapshot))
     keeper?.commit()
     await owner.publish(update)
+    await keeper?.settle(leaving: 0)
     perform(subscription.finish(intake), &update)
     record(intake)
     if isLarge { malloc_trim(0) }

@@ -10,6 +10,8 @@ struct DeltaResponse {
     var aliases: [String] = []
     /// The content; nil where there is none, or where the resource is no message.
     var value: [UInt8]?
+    /// Where the message lies in the response.
+    fileprivate var range = 0..<0
   }
 
   private let bytes: [UInt8]
@@ -63,8 +65,12 @@ struct DeltaResponse {
     return nil
   }
 
+  /// The bytes of a resource of this response; none where it is no message.
+  func message(of resource: Resource) -> [UInt8] { Array(bytes[resource.range]) }
+
   private func resource(_ range: Range<Int>) throws(MessageFields.Malformed) -> Resource {
     var resource = Resource()
+    resource.range = range
     var fields = MessageFields(bytes, range)
     while let (number, content) = try fields.next() {
       guard case .bytes(let range) = content else { continue }

@@ -23,7 +23,7 @@ public struct DeltaSubscription: Sendable {
     case apply([MeshChange])
     /// What of a portion of a response is known from now on, to be kept for a restart before the next request is sent. A
     /// policy that was not understood, and that something stands in for, is in it as it came.
-    case retain(RetainedResponse)
+    case retain(RetainedPortion)
     /// A resource is not taken; the last good version of it stays. To be logged.
     case report(ResourceType, name: String, ResourceRejection)
     /// A type nobody asked for. To be logged.
@@ -56,20 +56,14 @@ public struct DeltaSubscription: Sendable {
     self.retains = retains
   }
 
-  /// Takes what was retained before a restart, and makes the mesh of it in `update`. The control plane is told of it on the
-  /// first stream, and answers with what differs. Throws ``ResourceRejection`` where a response is none; then neither this
-  /// subscription nor `update` is to be used.
-  public mutating func restore(
-    _ responses: [RetainedResponse], into update: inout MeshUpdate
-  ) throws(ResourceRejection) {
-    for message in responses {
-      guard let bytes: [UInt8] = try? message.serializedBytes(), let response = try? DeltaResponse(bytes) else {
-        throw .undecodable
-      }
-      var intake = DeltaIntake(response)
-      while !intake.isFinished {
-        for case .apply(let changes) in take(&intake, atMost: Self.restoredPortion) { update.apply(changes) }
-      }
+  /// Takes what was retained before a restart, one encoded ``RetainedPortion`` after the other, and makes the mesh of it in
+  /// `update`. The control plane is told of it on the first stream, and answers with what differs. Throws
+  /// ``ResourceRejection`` where it is no response; then neither this subscription nor `update` is to be used.
+  public mutating func restore(_ portion: [UInt8], into update: inout MeshUpdate) throws(ResourceRejection) {
+    guard let response = try? DeltaResponse(portion) else { throw .undecodable }
+    var intake = DeltaIntake(response)
+    while !intake.isFinished {
+      for case .apply(let changes) in take(&intake, atMost: Self.restoredPortion) { update.apply(changes) }
     }
   }
 
@@ -131,7 +125,7 @@ public struct DeltaSubscription: Sendable {
     }
     var changes: [MeshChange] = []
     var actions: [Action] = []
-    var retained = RetainedPortion(of: type)
+    var retained = RetainedPortion(typeURL: type.rawValue)
     for _ in 0..<limit {
       guard let resource = intake.response.next() else {
         guard let name = intake.response.nextRemoved() ?? nextLost(of: type, &intake) else {
@@ -149,19 +143,19 @@ public struct DeltaSubscription: Sendable {
         guard resource.value != nil else { throw .undecodable }
         changes.append(try decoder.change(type, name: resource.name, bytes: bytes))
         versions[type, default: [:]][resource.name] = ResourceVersion(resource.version)
-        if retains { retained.keep(resource) }
+        if retains { retained.keep(resource, of: intake.response) }
         if type == .authorization { standIns.remove(resource.name) }
       } catch {
         actions.append(.report(type, name: resource.name, error))
         intake.reject("\(resource.name.prefix(512)): \(error.summary)")
         if type == .authorization, let change = standIn(for: resource.name, bytes) {
           changes.append(change)
-          if retains { retained.keep(resource, standingIn: change) }
+          if retains { retained.keep(resource, of: intake.response, standingIn: change) }
         }
       }
       if type == .address, mode == .onDemand { settle(resource, &changes) }
     }
-    if !retained.isEmpty { actions.append(.retain(retained.response)) }
+    if !retained.entries.isEmpty { actions.append(.retain(retained)) }
     if !changes.isEmpty { actions.append(.apply(changes)) }
     return actions
   }

@@ -38,7 +38,7 @@ struct ZtunnelCommand: ParsableCommand {
 
       A value that cannot be used stops the start, and all of them are named.
       """,
-    version: ProductVersion.text,
+    version: ProductVersion.full,
     subcommands: [Proxy.self, Status.self, Explain.self, MakeAuthority.self, Version.self],
     defaultSubcommand: Proxy.self)
 }
@@ -95,6 +95,6 @@ struct Version: ParsableCommand {
   var json = false
 
   func run() {
-    print(json ? ProductVersion.json(of: "ztunnel") : "ztunnel \(ProductVersion.text)")
+    print(json ? ProductVersion.json(of: "ztunnel") : "ztunnel \(ProductVersion.full)")
   }
 }

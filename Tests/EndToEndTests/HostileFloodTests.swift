@@ -34,6 +34,35 @@ struct HostileFloodTests {
     return false
   }
 
+  @Test(
+    "turns peers away while the proxy has no descriptors left, and serves as soon as it has",
+    .requires(.command("prlimit"))
+  )
+  func descriptors() async throws {
+    try await HostileScene.with { scene in
+      #expect(try await scene.echo("before") == "before")
+      let process = try scene.ztunnel
+      let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(process.pid)/fd").count
+      try Command.mustRun(["prlimit", "--pid", "\(process.pid)", "--nofile=\(open + 30):"])
+      let address = scene.server.address(port: 15008)
+      // None of them says a word: each holds a descriptor as long as its handshake may take.
+      var silent = try (0..<100).map { _ in try TCPClient(in: scene.attacker.pod).connect(to: address) }
+      #expect(process.waitForLine("error_code=\"ACCEPT_NO_DESCRIPTORS\"") != nil)
+      #expect(process.waitForLine("turns connections away") != nil)
+      let late = try TCPClient(in: scene.attacker.pod).connect(to: address)
+      var isTurnedAway = true
+      do { _ = try late.receiveToEnd(timeout: .seconds(5)) } catch TCPTestError.timedOut { isTurnedAway = false } catch
+      {}
+      #expect(isTurnedAway)
+      silent = []
+      let isServed = try await eventually(within: .seconds(20)) {
+        (try? await scene.echo("after")) == "after"
+      }
+      #expect(isServed && silent.isEmpty)
+      #expect(process.waitForLine("accepts connections again") != nil)
+    }
+  }
+
   @Test("resets a stream with too many header bytes, and keeps the connection")
   func headers() async throws {
     try await HostileScene.with { scene in

@@ -43,7 +43,7 @@ enum Targets {
     var subscription = DeltaSubscription(node: NodeDescription(environment: [:]), retains: true)
     let empty = MeshSnapshot(settings: MeshSettings())
     var update = MeshUpdate(of: empty)
-    var kept: [RetainedResponse] = []
+    var kept: [RetainedPortion] = []
     var answers = 0
     for _ in 0..<2 {
       var intake = DeltaIntake(read)
@@ -64,8 +64,12 @@ enum Targets {
     // A restart comes to the same mesh.
     var restarted = DeltaSubscription(node: NodeDescription(environment: [:]), retains: true)
     var restoration = MeshUpdate(of: empty)
-    do throws(ResourceRejection) { try restarted.restore(kept, into: &restoration) } catch {
-      preconditionFailure("what was retained cannot be read: \(error)")
+    for portion in kept {
+      let encoded = portion.encoded
+      precondition(RetainedPortion(encoded: encoded)?.encoded == encoded, "what was retained can be copied")
+      do throws(ResourceRejection) { try restarted.restore(encoded, into: &restoration) } catch {
+        preconditionFailure("what was retained cannot be read: \(error)")
+      }
     }
     let (mesh, again) = (update.snapshot, restoration.snapshot)
     precondition(again.workloadCount == mesh.workloadCount && again.serviceCount == mesh.serviceCount)

@@ -56,6 +56,7 @@ struct KubeconfigTests {
       (file(cluster: "certificate-authority-data: '***'"), "base64"),
       (file(server: "http://10.0.0.1"), "https://host:port"),
       (file(server: "https://10.0.0.1:99999"), "https://host:port"),
+      (file(server: "https://10.0.0.1:+443"), "https://host:port"),
       (file(server: "https://a b/"), "https://host:port"),
       ("current-context: x", "no context `x`"),
       ("{}", "current-context"),

@@ -49,7 +49,7 @@ final class NodeDirectories: Sendable {
     try text.write(toFile: "\(root)/\(path)", atomically: true, encoding: .utf8)
   }
 
-  func mode(_ path: String) -> mode_t? { WholeFile.mode(of: "\(root)/\(path)") }
+  func mode(_ path: String) -> mode_t? { DurableFile.mode(of: "\(root)/\(path)") }
 
   func names(_ directory: String) -> [String] {
     ((try? FileManager.default.contentsOfDirectory(atPath: "\(root)/\(directory)")) ?? []).sorted()

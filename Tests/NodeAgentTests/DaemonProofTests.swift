@@ -13,20 +13,14 @@ import ZDS
 @Suite("The node agent's proofs", .requires(.root, .command("ip"), .command("iptables-legacy")), .serialized)
 struct DaemonProofTests {
   /// Ztunnel's side, which listens where it should, or nowhere.
-  private final class Ztunnel: ZDSClientHandler {
+  private final class Ztunnel: PlayedZtunnel {
     let listens: Bool
     var sockets: [SharedDescriptor] = []
     var followed: [String] = []
 
     init(listens: Bool) { self.listens = listens }
 
-    func connected() {}
-    func disconnected(_ error: ZDSError) {}
-    func dialFailed(_ error: ZDSError, retryIn delay: Duration) {}
-    func sockets(of uid: WorkloadUID) -> [SharedDescriptor] { [] }
-    func handedOver(_ uid: WorkloadUID) {}
-    func take(_ duty: Handover.Duty) async {}
-    func follow(
+    override func follow(
       _ instruction: WorkloadInstruction<NetworkNamespace>, with kept: [SharedDescriptor]
     ) async -> InstructionAnswer {
       if case .add(_, _, let namespace) = instruction, listens, sockets.isEmpty {
@@ -47,46 +41,15 @@ struct DaemonProofTests {
     }
   }
 
-  private struct Rig {
-    let agent: String
-    let temporary: TemporaryDirectory
-    let process: RunningProcess
-
-    /// Returns when the agent runs, unless it `isDoomed` to die before.
-    init(_ pod: TestNamespace, environment: [String: String] = [:], isDoomed: Bool = false) throws {
-      agent = try #require(BuiltProduct.path("node-agent"))
-      temporary = try TemporaryDirectory()
-      try temporary.write("{name: web, namespace: shop, netns: \(pod.path)}\n", to: "web.yaml")
-      var all = [
-        "AMBIENT_RECONCILE_INTERVAL": "200ms", "AMBIENT_STATE_DIRECTORY": temporary.path + "/state",
-        "AMBIENT_STATUS_SOCKET": temporary.path + "/status.sock",
-      ]
-      all.merge(environment) { $1 }
-      process = try RunningProcess(
-        [agent, "run", "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path],
-        environment: all)
-      if !isDoomed { #expect(process.waitForLine(containing: "accepting ztunnels") != nil) }
-    }
-
-    func status(_ arguments: String...) throws -> CommandResult {
-      try Command.run([agent, "status", "--socket", temporary.path + "/status.sock"] + arguments)
-    }
-
-    func state() throws -> String? {
-      let value = try JSONValue.parse(Array(status("--json").output.utf8))
-      return value["workloads"]?.array?.first?["state"]?.string
-    }
-  }
-
   @Test("a workload nobody serves is pending, one that is served is proven; scripts see it by the exit status")
   func status() async throws {
     try await TestNetwork.with { network in
-      let rig = try Rig(network.namespace("pod"))
+      let rig = try AgentRig(network.namespace("pod"))
       defer { rig.process.kill() }
       let pending = try rig.status()
       #expect(pending.status == 1)
       #expect(pending.output.contains("shop/web") && pending.output.contains("PENDING"))
-      let socket = try UnixSocketPath(rig.temporary.path + "/z.sock")
+      let socket = try rig.socket
       let statuses = try await onLoop { loop -> [CInt] in
         let ztunnel = Ztunnel(listens: true)
         let client = ZDSClient(path: socket, on: loop, handler: ztunnel)
@@ -115,7 +78,7 @@ struct DaemonProofTests {
   func killed(at point: String) throws {
     try TestNetwork.with { network in
       let pod = try network.namespace("pod")
-      let doomed = try Rig(pod, environment: ["AMBIENT_FAULTS": "die-at=\(point)"], isDoomed: true)
+      let doomed = try AgentRig(pod, environment: ["AMBIENT_FAULTS": "die-at=\(point)"], until: nil)
       defer { doomed.process.kill() }
       #expect(doomed.process.waitForExit(within: .seconds(20)) == 128 + SIGKILL)
       func rules(_ arguments: String...) throws -> CommandResult {
@@ -123,7 +86,7 @@ struct DaemonProofTests {
       }
       let left = try rules().output
       #expect(try !left.contains("ISTIO") || left.contains("FENCE") || rules("--check").succeeded, "\(left)")
-      let next = try Rig(pod)
+      let next = try AgentRig(pod)
       defer { next.process.kill() }
       #expect(try eventually { try rules("--check").succeeded && !rules().output.contains("FENCE") })
     }
@@ -139,7 +102,7 @@ struct DaemonProofTests {
   func repair(command: [String]) throws {
     try TestNetwork.with { network in
       let pod = try network.namespace("pod")
-      let rig = try Rig(pod)
+      let rig = try AgentRig(pod)
       defer { rig.process.kill() }
       try pod.mustRun(command)
       #expect(rig.process.waitForLine(containing: "redirection deviated") != nil)
@@ -154,7 +117,7 @@ struct DaemonProofTests {
   func noticed() throws {
     try TestNetwork.with { network in
       let pod = try network.namespace("pod")
-      let rig = try Rig(pod, environment: ["AMBIENT_RECONCILE_INTERVAL": "1h"])
+      let rig = try AgentRig(pod, environment: ["AMBIENT_RECONCILE_INTERVAL": "1h"])
       defer { rig.process.kill() }
       try pod.mustRun(["ip", "rule", "del", "pref", "32764"])
       #expect(rig.process.waitForLine(containing: "redirection deviated") != nil)
@@ -167,7 +130,7 @@ struct DaemonProofTests {
     try TestNetwork.with { network in
       let pod = try network.namespace("pod")
       try pod.ip(["link set lo down"])
-      let rig = try Rig(pod)
+      let rig = try AgentRig(pod)
       defer { rig.process.kill() }
       #expect(try rig.state() == "FENCED")
       #expect(try rig.status().output.contains("FENCED"))
@@ -183,7 +146,7 @@ struct DaemonProofTests {
     try TestNetwork.with { network in
       let pod = try network.namespace("pod")
       try pod.ip(["link set lo down"])
-      let rig = try Rig(pod, environment: ["AMBIENT_FENCE": "false"])
+      let rig = try AgentRig(pod, environment: ["AMBIENT_FENCE": "false"])
       defer { rig.process.kill() }
       #expect(try rig.state() == "EXPOSED")
       #expect(try !pod.mustRun(["iptables-legacy", "-t", "mangle", "-S"]).contains("FENCE"))
@@ -193,7 +156,7 @@ struct DaemonProofTests {
   @Test("the control socket answers for scrapers, and nothing else")
   func metrics() throws {
     try TestNetwork.with { network in
-      let rig = try Rig(network.namespace("pod"))
+      let rig = try AgentRig(network.namespace("pod"))
       defer { rig.process.kill() }
       let socket = rig.temporary.path + "/status.sock"
       let mode = try FileManager.default.attributesOfItem(atPath: socket)[.posixPermissions] as? Int

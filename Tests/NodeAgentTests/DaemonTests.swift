@@ -11,15 +11,10 @@ import ZDS
 @Suite("The node agent as a process", .requires(.root, .command("ip")))
 struct DaemonTests {
   /// Ztunnel's side, which says yes to everything.
-  private final class Recorder: ZDSClientHandler {
+  private final class Recorder: PlayedZtunnel {
     var lines: [String] = []
-    func connected() {}
-    func disconnected(_ error: ZDSError) { lines.append("disconnected") }
-    func dialFailed(_ error: ZDSError, retryIn delay: Duration) {}
-    func sockets(of uid: WorkloadUID) -> [SharedDescriptor] { [] }
-    func handedOver(_ uid: WorkloadUID) {}
-    func take(_ duty: Handover.Duty) async {}
-    func follow(
+    override func disconnected(_ error: ZDSError) { lines.append("disconnected") }
+    override func follow(
       _ instruction: WorkloadInstruction<NetworkNamespace>, with sockets: [SharedDescriptor]
     ) async -> InstructionAnswer {
       switch instruction {
@@ -35,120 +30,75 @@ struct DaemonTests {
 
   @Test("from a file to rules and an announced namespace, through drift and removal, and out")
   func wholeLife() async throws {
-    let agent = try #require(BuiltProduct.path("node-agent"))
-    let temporary = try TemporaryDirectory()
-    try await TestNetwork.with { network in
-      try await wholeLife(of: network.namespace("pod"), agent, temporary)
-    }
+    try await TestNetwork.with { network in try await wholeLife(of: network.namespace("pod")) }
   }
 
-  private func wholeLife(of pod: TestNamespace, _ agent: String, _ temporary: TemporaryDirectory) async throws {
-    let file = "{name: web, namespace: shop, netns: \(pod.path)}\n"
-    try temporary.write(file, to: "web.yaml")
-    let process = try RunningProcess(
-      [agent, "run", "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path],
-      environment: [
-        "AMBIENT_RECONCILE_INTERVAL": "200ms", "AMBIENT_STATE_DIRECTORY": temporary.path + "/state",
-      ])
-    defer { process.kill() }
-    #expect(process.waitForLine(containing: "accepting ztunnels") != nil)
-    func rules(_ arguments: String...) throws -> CommandResult {
-      try Command.run([agent, "rules", "--netns", pod.path] + arguments)
-    }
-    #expect(try rules("--check").status == 0)
-    #expect(try rules().output == (try rules("--dry-run").output))
+  private func wholeLife(of pod: TestNamespace) async throws {
+    let rig = try AgentRig(pod)
+    defer { rig.process.kill() }
+    #expect(try rig.rules("--check").status == 0)
+    #expect(try rig.rules().output == (try rig.rules("--dry-run").output))
 
     let identity = "\(pod.namespace.identity)"
-    let socket = try UnixSocketPath(temporary.path + "/z.sock")
+    let socket = try rig.socket
     let lines = try await onLoop { loop in
       let recorder = Recorder()
       let client = ZDSClient(path: socket, on: loop, handler: recorder)
       loop.spawn { await client.run() }
       _ = await loop.waitUntil { recorder.lines.contains("snapshot") }
-      temporary.remove("web.yaml")
+      rig.removeWorkload()
       _ = await loop.waitUntil { recorder.lines.contains("delete shop/web") }
       client.stop()
       return recorder.lines
     }
     #expect(lines.prefix(2) == ["add shop/web \(identity)", "snapshot"])
     #expect(lines.last == "delete shop/web")
-    #expect(try rules("--check").status == 1)
-    #expect(try !rules().output.contains("ISTIO"))
+    #expect(try rig.rules("--check").status == 1)
+    #expect(try !rig.rules().output.contains("ISTIO"))
 
-    try temporary.write(file, to: "web.yaml")
-    #expect(try eventually { try rules("--check").status == 0 })
+    try rig.addWorkload()
+    #expect(try eventually { try rig.rules("--check").status == 0 })
     if Command.path(of: "iptables-legacy") != nil {
       try pod.mustRun(["iptables-legacy", "-t", "nat", "-F", "ISTIO_OUTPUT"])
-      #expect(process.waitForLine(containing: "redirection deviated") != nil)
-      #expect(try eventually { try rules("--check").status == 0 })
+      #expect(rig.process.waitForLine(containing: "redirection deviated") != nil)
+      #expect(try eventually { try rig.rules("--check").status == 0 })
     }
-    #expect(process.terminate() == 0)
-    #expect(try rules("--check").status == 0, "rules stay after the end")
+    #expect(rig.process.terminate() == 0)
+    #expect(try rig.rules("--check").status == 0, "rules stay after the end")
   }
 
   @Test("with --cleanup-on-exit nothing is left behind")
   func cleanup() throws {
-    let agent = try #require(BuiltProduct.path("node-agent"))
-    let temporary = try TemporaryDirectory()
-    try TestNetwork.with { network in try cleanup(of: network.namespace("pod"), agent, temporary) }
-  }
-
-  private func cleanup(of pod: TestNamespace, _ agent: String, _ temporary: TemporaryDirectory) throws {
-    try temporary.write("{name: web, namespace: shop, netns: \(pod.path)}\n", to: "web.yaml")
-    let process = try RunningProcess(
-      [agent, "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path, "--cleanup-on-exit"],
-      environment: ["AMBIENT_STATE_DIRECTORY": temporary.path + "/state"])
-    defer { process.kill() }
-    #expect(process.waitForLine(containing: "redirection written") != nil)
-    #expect(process.terminate() == 0)
-    #expect(try !Command.run([agent, "rules", "--netns", pod.path]).output.contains("ISTIO"))
+    try TestNetwork.with { network in
+      let rig = try AgentRig(network.namespace("pod"), "--cleanup-on-exit", until: "redirection written")
+      defer { rig.process.kill() }
+      #expect(rig.process.terminate() == 0)
+      #expect(try !rig.rules().output.contains("ISTIO"))
+    }
   }
 
   @Test("SIGHUP has it look at everything anew, without waiting for its timer", .requires(.command("iptables-legacy")))
   func looksAnew() throws {
-    let agent = try #require(BuiltProduct.path("node-agent"))
-    let temporary = try TemporaryDirectory()
     try TestNetwork.with { network in
       let pod = try network.namespace("pod")
-      try temporary.write("{name: web, namespace: shop, netns: \(pod.path)}\n", to: "web.yaml")
-      let process = try RunningProcess(
-        [agent, "run", "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path],
-        environment: [
-          "AMBIENT_RECONCILE_INTERVAL": "1h", "AMBIENT_STATE_DIRECTORY": temporary.path + "/state",
-          "AMBIENT_STATUS_SOCKET": temporary.path + "/status.sock",
-        ])
-      defer { process.kill() }
-      #expect(process.waitForLine(containing: "redirection written") != nil)
+      let rig = try AgentRig(pod, environment: ["AMBIENT_RECONCILE_INTERVAL": "1h"], until: "redirection written")
+      defer { rig.process.kill() }
       try pod.mustRun(["iptables-legacy", "-t", "nat", "-F"])
-      func isAsWanted() throws -> Bool {
-        try Command.run([agent, "rules", "--netns", pod.path, "--check"]).status == 0
-      }
-      #expect(try !isAsWanted())
-      process.signal(SIGHUP)
-      #expect(try eventually { try isAsWanted() })
-      #expect(process.waitForLine(containing: "looking at everything anew") != nil)
-      #expect(process.terminate() == 0)
+      #expect(try rig.rules("--check").status != 0)
+      rig.process.signal(SIGHUP)
+      #expect(try eventually { try rig.rules("--check").status == 0 })
+      #expect(rig.process.waitForLine(containing: "looking at everything anew") != nil)
+      #expect(rig.process.terminate() == 0)
     }
   }
 
   @Test("a second SIGTERM ends a clean-up that takes long, and is told of")
   func askedTwice() throws {
-    let agent = try #require(BuiltProduct.path("node-agent"))
-    let temporary = try TemporaryDirectory()
     try TestNetwork.with { network in
       let pod = try network.namespace("pod")
-      try temporary.write("{name: web, namespace: shop, netns: \(pod.path)}\n", to: "web.yaml")
-      let process = try RunningProcess(
-        [
-          agent, "--ztunnel-uds-address", temporary.path + "/z.sock", "--workloads", temporary.path,
-          "--cleanup-on-exit",
-        ],
-        environment: [
-          "AMBIENT_RECONCILE_INTERVAL": "1h", "AMBIENT_STATE_DIRECTORY": temporary.path + "/state",
-          "AMBIENT_STATUS_SOCKET": temporary.path + "/status.sock",
-        ])
+      let rig = try AgentRig(pod, "--cleanup-on-exit", environment: ["AMBIENT_RECONCILE_INTERVAL": "1h"])
+      let process = rig.process
       defer { process.kill() }
-      #expect(process.waitForLine(containing: "accepting ztunnels") != nil)
       // The clean-up waits for whoever else is writing the namespace's tables.
       let lock = SharedDescriptor(try Descriptor.open(pod.path, O_RDONLY))
       try system("flock") { flock(lock.raw, LOCK_EX) }
@@ -167,6 +117,7 @@ struct DaemonTests {
     let value = try JSONValue.parse(Array(try Command.mustRun([agent, "version", "--json"]).utf8))
     #expect(value["program"]?.string == "node-agent")
     #expect(value["version"]?.string?.isEmpty == false)
+    #expect(value["gitRevision"]?.string?.isEmpty == false, "unknown, where the build was not told")
   }
 
   @Test("a saved status is explained like that of a running agent")

@@ -173,6 +173,31 @@ final class ClusterScene {
     #expect(await scene.loop.waitUntil { self.source.view.isComplete && self.cluster.server.watches.count >= 2 })
   }
 
+  /// A pod `web`, `u1`, whose sandbox is there, and an agent that knows it. Returns the sandbox's namespace.
+  @discardableResult
+  func startWithPod() async throws -> NamespaceIdentity {
+    let identity = try scene.namespaces.make("web")
+    cluster.pods["web"] = .init(uid: "u1")
+    await startAndRead()
+    return identity
+  }
+
+  /// The same, and the pod is captured.
+  @discardableResult
+  func startWithCapturedPod() async throws -> NamespaceIdentity {
+    let identity = try await startWithPod()
+    #expect(await admit("web", uid: "u1") == .success(.captured))
+    return identity
+  }
+
+  /// The agent ends, and nothing of what it knew is in memory.
+  func endAndForget() async {
+    await end()
+    scene.enroller.want([])
+    #expect(await scene.loop.waitUntil { self.scene.enroller.states.isEmpty })
+    scene.journal.clear()
+  }
+
   /// The agent ends; what it wrote into namespaces stays.
   func end() async {
     source.stop()

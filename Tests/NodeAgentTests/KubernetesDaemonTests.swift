@@ -8,15 +8,9 @@ import ZDS
 @testable import NodeAgent
 
 /// Ztunnel's side, which remembers what it was given.
-private final class NamedAdds: ZDSClientHandler {
+private final class NamedAdds: PlayedZtunnel {
   var lines: [String] = []
-  func connected() {}
-  func disconnected(_ error: ZDSError) {}
-  func dialFailed(_ error: ZDSError, retryIn delay: Duration) {}
-  func sockets(of uid: WorkloadUID) -> [SharedDescriptor] { [] }
-  func handedOver(_ uid: WorkloadUID) {}
-  func take(_ duty: Handover.Duty) async {}
-  func follow(
+  override func follow(
     _ instruction: WorkloadInstruction<NetworkNamespace>, with sockets: [SharedDescriptor]
   ) async -> InstructionAnswer {
     switch instruction {

@@ -11,10 +11,7 @@ struct KubernetesSourceTests {
   @Test("a pod of the mesh starts captured, and says so")
   func admitted() async throws {
     try await ClusterScene.play { play in
-      try play.scene.namespaces.make("web")
-      play.cluster.pods["web"] = .init(uid: "u1")
-      await play.startAndRead()
-      #expect(await play.admit("web", uid: "u1") == .success(.captured))
+      try await play.startWithCapturedPod()
       #expect(
         await play.scene.loop.waitUntil {
           play.cluster.pods["web"]?.annotations == [
@@ -27,10 +24,8 @@ struct KubernetesSourceTests {
   @Test("a pod is captured when its namespace was labelled just now, however late the watch is")
   func stalledWatch() async throws {
     try await ClusterScene.play { play in
-      try play.scene.namespaces.make("web")
       play.cluster.namespaces["shop"] = [:]
-      play.cluster.pods["web"] = .init(uid: "u1")
-      await play.startAndRead()
+      try await play.startWithPod()
       #expect(await play.admit("web", uid: "u1") == .success(.notInMesh(reason: notSelected)))
       // The watch says nothing of it.
       play.cluster.namespaces["shop"] = ["istio.io/dataplane-mode": "ambient"]
@@ -41,10 +36,8 @@ struct KubernetesSourceTests {
   @Test("a pod is captured when it was labelled itself just now")
   func stalledPodWatch() async throws {
     try await ClusterScene.play { play in
-      try play.scene.namespaces.make("web")
       play.cluster.namespaces["shop"] = [:]
-      play.cluster.pods["web"] = .init(uid: "u1")
-      await play.startAndRead()
+      try await play.startWithPod()
       play.cluster.pods["web"]?.labels = ["istio.io/dataplane-mode": "ambient"]
       #expect(await play.admit("web", uid: "u1") == .success(.captured))
     }
@@ -94,10 +87,7 @@ struct KubernetesSourceTests {
   @Test("a namespace that is deleted ahead of its pods leaves them in the mesh")
   func namespaceGoesFirst() async throws {
     try await ClusterScene.play { play in
-      try play.scene.namespaces.make("web")
-      play.cluster.pods["web"] = .init(uid: "u1")
-      await play.startAndRead()
-      #expect(await play.admit("web", uid: "u1") == .success(.captured))
+      try await play.startWithCapturedPod()
       play.scene.journal.clear()
       play.cluster.tellNamespace("DELETED", "shop")
       #expect(await play.scene.loop.waitUntil { play.source.view.namespace("shop") == nil })
@@ -130,10 +120,7 @@ struct KubernetesSourceTests {
   @Test("a pod that lost its ztunnel says so, and its peers are not told to send plaintext")
   func lostZtunnel() async throws {
     try await ClusterScene.play { play in
-      let identity = try play.scene.namespaces.make("web")
-      play.cluster.pods["web"] = .init(uid: "u1")
-      await play.startAndRead()
-      #expect(await play.admit("web", uid: "u1") == .success(.captured))
+      let identity = try await play.startWithCapturedPod()
       func proof() -> String? { play.cluster.pods["web"]?.annotations["node-agent.ambient/proof"] }
       #expect(await play.scene.loop.waitUntil { proof() == "PROVEN" })
       play.scene.redirection.state.withLock { _ = $0.unserved.insert(identity) }
@@ -150,11 +137,8 @@ struct KubernetesSourceTests {
   @Test("a pod whose certificate does not come starts all the same, and says what it lacks")
   func noCertificate() async throws {
     try await ClusterScene.play { play in
-      try play.scene.namespaces.make("web")
       play.scene.announcer.identities[uid("u1")] = false
-      play.cluster.pods["web"] = .init(uid: "u1")
-      await play.startAndRead()
-      #expect(await play.admit("web", uid: "u1") == .success(.captured))
+      try await play.startWithCapturedPod()
       func proof() -> String? { play.cluster.pods["web"]?.annotations["node-agent.ambient/proof"] }
       #expect(await play.scene.loop.waitUntil { proof() == "PENDING" })
       #expect(await play.scene.loop.waitUntil { play.cluster.events == ["AmbientNoCertificate"] })
@@ -166,10 +150,7 @@ struct KubernetesSourceTests {
   @Test("the last agent takes back what only it says")
   func withdraw() async throws {
     try await ClusterScene.play { play in
-      try play.scene.namespaces.make("web")
-      play.cluster.pods["web"] = .init(uid: "u1")
-      await play.startAndRead()
-      #expect(await play.admit("web", uid: "u1") == .success(.captured))
+      try await play.startWithCapturedPod()
       func annotations() -> [String: String]? { play.cluster.pods["web"]?.annotations }
       #expect(await play.scene.loop.waitUntil { annotations()?.count == 2 })
       // The watch may not have shown them yet.
@@ -192,14 +173,8 @@ struct KubernetesSourceTests {
   @Test("an agent that starts while the API server is away proves what the last one left, and the rest when it is back")
   func restartWithoutServer() async throws {
     try await ClusterScene.play { play in
-      let identity = try play.scene.namespaces.make("web")
-      play.cluster.pods["web"] = .init(uid: "u1")
-      await play.startAndRead()
-      #expect(await play.admit("web", uid: "u1") == .success(.captured))
-      await play.end()
-      play.scene.enroller.want([])
-      #expect(await play.scene.loop.waitUntil { play.scene.enroller.states.isEmpty })
-      play.scene.journal.clear()
+      let identity = try await play.startWithCapturedPod()
+      await play.endAndForget()
 
       play.cluster.isAway = true
       play.start()
@@ -224,14 +199,8 @@ struct KubernetesSourceTests {
   @Test("another namespace under the name of a remembered one is not taken for the pod's")
   func rememberedNamespaceReplaced() async throws {
     try await ClusterScene.play { play in
-      try play.scene.namespaces.make("web")
-      play.cluster.pods["web"] = .init(uid: "u1")
-      await play.startAndRead()
-      #expect(await play.admit("web", uid: "u1") == .success(.captured))
-      await play.end()
-      play.scene.enroller.want([])
-      #expect(await play.scene.loop.waitUntil { play.scene.enroller.states.isEmpty })
-      play.scene.journal.clear()
+      try await play.startWithCapturedPod()
+      await play.endAndForget()
       try play.scene.namespaces.make("web")
       play.cluster.isAway = true
       play.start()

@@ -1,7 +1,8 @@
 import Foundation
 import Linux
 
-/// A child process with everything it wrote, in a process group of its own that is killed with it.
+/// A child process with everything it wrote, in a process group of its own that is killed with it, and when this process is
+/// killed.
 public final class RunningProcess: @unchecked Sendable {
   public let command: [String]
   public let pid: pid_t
@@ -32,6 +33,7 @@ public final class RunningProcess: @unchecked Sendable {
     }
     // A child starts in the network namespace of the thread that makes it.
     pid = try namespace.map { try $0.enter(start) } ?? start()
+    Guardian.shared?.watch(group: pid)
     collect(output.read) { [self] in outputBytes += $0 }
     collect(errors.read) { [self] in errorBytes += $0 }
     Thread.detachNewThread { [self] in awaitExit() }
@@ -123,6 +125,7 @@ public final class RunningProcess: @unchecked Sendable {
     locked {
       // Still a zombie here, so the number cannot belong to anybody else's group.
       _ = Glibc.kill(-pid, SIGKILL)
+      Guardian.shared?.forget(group: pid)
       var status: CInt = 0
       waitpid(pid, &status, 0)
       isReaped = true
@@ -150,7 +153,8 @@ public final class RunningProcess: @unchecked Sendable {
     return file
   }
 
-  private static func spawn(
+  /// Starts a program with `descriptors` as its first ones, in a process group of its own.
+  static func spawn(
     _ path: String, _ command: [String], environment: [String: String], descriptors: [CInt]
   ) throws -> pid_t {
     var actions = posix_spawn_file_actions_t()

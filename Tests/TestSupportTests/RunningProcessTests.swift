@@ -55,6 +55,34 @@ struct RunningProcessTests {
     #expect(throws: CommandError.self) { try RunningProcess(["no-such-command-anywhere"]) }
   }
 
+  /// What a runner of tests does that is about to be killed. It is one only for the test below.
+  @Test("stand-in for a killed runner", .enabled(if: ProcessInfo.processInfo.environment["AMBIENT_STAND_IN"] != nil))
+  func standIn() throws {
+    let child = try RunningProcess(["sh", "-c", "sleep 100 & echo child $!; wait"])
+    defer { child.kill() }
+    let grandchild = try #require(child.waitForLine(containing: "child ")).dropFirst(6)
+    // One that has ended before is nobody's any more.
+    _ = try RunningProcess(["true"]).waitForExit(within: .seconds(10))
+    FileHandle.standardError.write(Data("children \(child.pid) \(grandchild)\n".utf8))
+    Thread.sleep(forTimeInterval: 50)
+  }
+
+  @Test("ends when the process that has started it is killed")
+  func parentKilled() throws {
+    let program = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    let arguments = CommandLine.arguments.dropFirst().prefix { $0 != "--filter" && $0 != "--skip" }
+    let parent = try RunningProcess(
+      [program] + arguments + ["--testing-library", "swift-testing", "--filter", "RunningProcessTests/standIn"],
+      environment: ["AMBIENT_STAND_IN": "1"])
+    defer { parent.kill() }
+    let line = try #require(
+      parent.waitForLine(containing: "children ", within: .seconds(30)), "\(parent.output) \(parent.errors)")
+    let children = line.split(separator: " ").dropFirst().compactMap { pid_t($0) }
+    #expect(children.count == 2 && children.allSatisfy { kill($0, 0) == 0 && !isZombie($0) })
+    parent.signal(SIGKILL)
+    #expect(eventually { children.allSatisfy { kill($0, 0) == -1 || isZombie($0) } })
+  }
+
   private func isZombie(_ pid: pid_t) -> Bool {
     (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8))?.contains(") Z ") ?? true
   }

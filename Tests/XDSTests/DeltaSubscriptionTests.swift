@@ -1,3 +1,4 @@
+import Foundation
 import GRPC
 import IstioAPI
 import Mesh
@@ -63,7 +64,7 @@ struct DeltaSubscriptionTests {
       response(.address, [resource("u", try workload("u"), version: "5"), resource("bad", bad)], removed: ["old"]),
       response(.authorization, [resource("ns/unclear", try workload("u"))]),
     ]
-    var retained: [Envoy_Service_Discovery_V3_DeltaDiscoveryResponse] = []
+    var retained: [RetainedPortion] = []
     var changes: [MeshChange] = []
     for response in responses {
       let actions = subscription.receive(.received(response))
@@ -74,14 +75,14 @@ struct DeltaSubscriptionTests {
       retained += actions.retained
       changes += actions.changes
     }
-    #expect(retained.map { $0.resources.map(\.name) } == [["u"], [], ["ns/unclear"]])
-    #expect(retained.map(\.removedResources) == [[], ["old"], []])
+    #expect(retained.map { $0.entries.map(\.name) } == [["u"], ["old"], ["ns/unclear"]])
+    #expect(retained.map { $0.entries.map { $0.resource == nil } } == [[false], [true], [false]])
     #expect(changes.contains { if case .upsertPolicy = $0 { true } else { false } }, "something stands in for it")
 
     var restarted = DeltaSubscription(node: node, retains: true)
     let empty = MeshSnapshot(settings: MeshSettings())
     var update = MeshUpdate(of: empty)
-    try restarted.restore(retained, into: &update)
+    for portion in retained { try restarted.restore(portion.encoded, into: &update) }
     #expect(update.delta == empty.applying(changes).delta)
     #expect(update.snapshot.workloadCount == 1 && update.snapshot.policyCount == 1)
     #expect(!restarted.isReady, "only the control plane itself can say so")
@@ -104,7 +105,7 @@ struct DeltaSubscriptionTests {
           .received(response(.authorization, contents.map { resource("ns/p", $0) })), portion: portion)
         var restarted = DeltaSubscription(node: node, retains: true)
         var update = MeshUpdate(of: empty)
-        try restarted.restore(actions.retained, into: &update)
+        for portion in actions.retained { try restarted.restore(portion.encoded, into: &update) }
         #expect(empty.applying(actions.changes).snapshot.policyCount == update.snapshot.policyCount)
       }
     }
@@ -115,8 +116,28 @@ struct DeltaSubscriptionTests {
     var subscription = DeltaSubscription(node: NodeDescription(environment: [:]), retains: true)
     var update = MeshUpdate(of: MeshSnapshot(settings: MeshSettings()))
     // A group, which discovery has none of.
-    let foreign = try Response(serializedBytes: [0x7b, 0x7c] as [UInt8])
-    #expect(throws: ResourceRejection.undecodable) { try subscription.restore([foreign], into: &update) }
+    let foreign: [UInt8] = [0x7b, 0x7c]
+    #expect(throws: ResourceRejection.undecodable) { try subscription.restore(foreign, into: &update) }
+    #expect(RetainedPortion(encoded: foreign) == nil)
+  }
+
+  @Test("what is retained is written as a response, and read again as it was")
+  func encoded() throws {
+    let long = [UInt8](repeating: 0, count: 70_000)
+    let whole: [UInt8] = try Envoy_Service_Discovery_V3_Resource.with {
+      $0.name = "a"
+      $0.version = "1"
+      $0.aliases = ["b"]
+      $0.resource.value = Data(long)
+    }.serializedBytes()
+    let portion = RetainedPortion(
+      typeURL: "some type",
+      entries: [.init(name: "a", resource: nil), .init(name: "gone", resource: nil), .init(name: "a", resource: whole)])
+    let read = try #require(RetainedPortion(encoded: portion.encoded))
+    #expect(read.typeURL == "some type")
+    #expect(read.entries == Array(portion.entries.dropFirst()), "each name once, with its last word")
+    #expect(try Response(serializedBytes: portion.encoded).resources.first?.aliases == ["b"])
+    #expect(RetainedPortion(encoded: portion.encoded.dropLast()) == nil)
   }
 
   @Test("a hundred reasons are told at once, and how many more there are")

@@ -103,9 +103,9 @@ extension [DeltaSubscription.Action] {
     return all
   }
 
-  var retained: [RetainedResponse] {
+  var retained: [RetainedPortion] {
     compactMap { action in
-      if case .retain(let response) = action { response } else { nil }
+      if case .retain(let portion) = action { portion } else { nil }
     }
   }
 

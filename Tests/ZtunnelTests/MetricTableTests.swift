@@ -91,6 +91,7 @@ struct MetricTableTests {
     Row("ztunnel_pod_connections_opened_total", "counter", "namespace pod direction"),
     Row("ztunnel_pod_bytes_total", "counter", "namespace pod way", unit: "bytes"),
     Row("ztunnel_accept_pauses_total", "counter"),
+    Row("ztunnel_tunnels_turned_away_total", "counter"),
     Row("ztunnel_certificates", "gauge", "state"),
     Row("ztunnel_certificate_issued_timestamp_seconds", "gauge", "identity", unit: "seconds"),
     Row("ztunnel_certificate_expiry_timestamp_seconds", "gauge", "identity", unit: "seconds"),

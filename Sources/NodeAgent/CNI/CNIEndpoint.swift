@@ -30,7 +30,7 @@ public final class CNIEndpoint {
       metrics?.pluginRequests("\(response.status)").add()
       return response
     }
-    do throws(SystemError) { try WholeFile.makeDirectory(Self.directory(of: path)) } catch {
+    do throws(SystemError) { try DurableFile.makeDirectory(Self.directory(of: path)) } catch {
       throw .cannotListen(endpoint: path, error)
     }
     try server.listen(on: .unix(path: path, mode: 0o600, users: users))

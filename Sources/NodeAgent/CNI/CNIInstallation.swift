@@ -115,7 +115,7 @@ public final class CNIInstallation {
   }
 
   private func noticed(_ events: [DirectoryEvent]) {
-    guard events.contains(where: { !$0.name.contains(WholeFile.temporaryMark) }) else { return }
+    guard events.contains(where: { !$0.name.contains(DurableFile.temporaryMark) }) else { return }
     if isLooking { lookAgain = true } else { schedule(after: nextDelay) }
   }
 

@@ -42,15 +42,15 @@ struct CNIInstaller: Sendable {
 
   private func installProgram() throws(CNIInstallationError) -> Bool {
     do throws(SystemError) {
-      guard let wanted = try WholeFile.read(settings.program, limit: Self.largestProgram) else {
+      guard let wanted = try DurableFile.read(settings.program, limit: Self.largestProgram) else {
         throw SystemError("open", ENOENT, subject: settings.program)
       }
       removeLeftovers(in: settings.binaryDirectory)
       let path = settings.installedProgram
       // One that is too long or no file at all is simply another one.
-      let present = try? WholeFile.read(path, limit: Self.largestProgram)
-      if present == wanted, WholeFile.mode(of: path) == Self.programMode { return false }
-      try WholeFile.write(path, wanted, mode: Self.programMode)
+      let present = try? DurableFile.read(path, limit: Self.largestProgram)
+      if present == wanted, DurableFile.mode(of: path) == Self.programMode { return false }
+      try DurableFile.write(path, wanted, mode: Self.programMode)
       return true
     } catch {
       throw error.subject == settings.program ? .programMissing(settings.program) : .program(error)
@@ -62,10 +62,10 @@ struct CNIInstaller: Sendable {
     let wanted = try kubeconfig(credentials)
     let path = settings.kubeconfigPath
     do throws(SystemError) {
-      try WholeFile.makeDirectory(settings.runDirectory)
-      let present = try? WholeFile.read(path)
-      if present == wanted, WholeFile.mode(of: path) == credentials.mode { return false }
-      try WholeFile.write(path, wanted, mode: credentials.mode)
+      try DurableFile.makeDirectory(settings.runDirectory)
+      let present = try? DurableFile.read(path)
+      if present == wanted, DurableFile.mode(of: path) == credentials.mode { return false }
+      try DurableFile.write(path, wanted, mode: credentials.mode)
       return true
     } catch { throw .kubeconfig(error) }
   }
@@ -73,7 +73,7 @@ struct CNIInstaller: Sendable {
   private func kubeconfig(_ credentials: CNISettings.Credentials) throws(CNIInstallationError) -> [UInt8] {
     func content(_ path: String) throws(CNIInstallationError) -> [UInt8] {
       do throws(SystemError) {
-        guard let bytes = try WholeFile.read(path), !bytes.isEmpty else {
+        guard let bytes = try DurableFile.read(path), !bytes.isEmpty else {
           throw SystemError("read", ENOENT, subject: path)
         }
         return bytes
@@ -116,13 +116,13 @@ struct CNIInstaller: Sendable {
 
   private func files(in directory: String, _ report: inout Report) throws(SystemError) -> [InstallationPlan.File] {
     var files: [InstallationPlan.File] = []
-    for name in try WholeFile.names(in: directory).sorted() {
+    for name in try DurableFile.names(in: directory).sorted() {
       let base =
         name.hasSuffix(InstallationPlan.savedSuffix) ? name.dropLast(InstallationPlan.savedSuffix.count) : name[...]
       guard NetworkConfiguration.form(ofFile: String(base)) != nil else { continue }
       do throws(SystemError) {
         // One that went away meanwhile does not count.
-        guard let bytes = try WholeFile.read(path(name)) else { continue }
+        guard let bytes = try DurableFile.read(path(name)) else { continue }
         files.append(InstallationPlan.File(name: name, bytes: bytes))
       } catch {
         report.problems.append(.configuration(file: path(name), reason: error.summary, isFatal: false))
@@ -134,10 +134,10 @@ struct CNIInstaller: Sendable {
   private func perform(_ step: InstallationPlan.Step) throws(SystemError) {
     switch step {
     case .write(let file, let bytes, let like):
-      let mode = like.flatMap { WholeFile.mode(of: path($0)) } ?? settings.fileMode
-      try WholeFile.write(path(file), bytes, mode: mode)
-    case .rename(let from, let to): try WholeFile.move(path(from), to: path(to))
-    case .remove(let file): try WholeFile.remove(path(file))
+      let mode = like.flatMap { DurableFile.mode(of: path($0)) } ?? settings.fileMode
+      try DurableFile.write(path(file), bytes, mode: mode)
+    case .rename(let from, let to): try DurableFile.move(path(from), to: path(to))
+    case .remove(let file): try DurableFile.remove(path(file))
     }
   }
 
@@ -155,8 +155,8 @@ struct CNIInstaller: Sendable {
 
   /// What a run that was killed while it wrote has left.
   private func removeLeftovers(in directory: String) {
-    guard let names = try? WholeFile.names(in: directory) else { return }
-    for name in names where name.contains(WholeFile.temporaryMark) { unlink("\(directory)/\(name)") }
+    guard let names = try? DurableFile.names(in: directory) else { return }
+    for name in names where name.contains(DurableFile.temporaryMark) { unlink("\(directory)/\(name)") }
   }
 
   // MARK: Removing
@@ -168,9 +168,9 @@ struct CNIInstaller: Sendable {
     configure(&report) { InstallationPlan.remove(settings.mode, from: $0) }
     let isReferenced = report.problems.contains { if case .writing = $0 { true } else { false } }
     for path in [settings.kubeconfigPath] + (isReferenced ? [] : [settings.installedProgram]) {
-      guard WholeFile.mode(of: path) != nil else { continue }
+      guard DurableFile.mode(of: path) != nil else { continue }
       do throws(SystemError) {
-        try WholeFile.remove(path)
+        try DurableFile.remove(path)
         report.changed.append("\(path) removed")
       } catch { report.problems.append(.program(error)) }
     }

@@ -64,7 +64,8 @@ struct AdminPages: Sendable {
 
   private var version: JSONValue {
     .object([
-      "version": .string(ProductVersion.text), "gitRevision": "", "rustVersion": "", "buildStatus": "",
+      "version": .string(ProductVersion.text), "gitRevision": .string(ProductVersion.revision),
+      "rustVersion": "", "buildStatus": "",
       "buildProfile": .string(ProductVersion.profile), "istioVersion": .string(configuration.istioVersion),
       "cryptoProvider": "openssl",
     ])

@@ -26,6 +26,7 @@ final class ZtunnelMetrics: Sendable {
   let tunnelRequestDurations: MetricFamily<Histogram>
   let poolStreams: MetricFamily<Counter>
   let acceptPauses: Counter
+  let turnedAway: Counter
   /// How it goes with the control plane; nil without one.
   private let controlPlane = Mutex<(@Sendable () -> XDSStatistics)?>(nil)
   /// What the workers last said of themselves.
@@ -81,6 +82,8 @@ final class ZtunnelMetrics: Sendable {
       labels: ["tunnel"])
     acceptPauses = registry.counter(
       "ztunnel_accept_pauses", "Times that a listener paused for lack of descriptors or memory")
+    turnedAway = registry.counter(
+      "ztunnel_tunnels_turned_away", "Tunnels of peers that were closed at once for lack of descriptors")
     for reporter in TrafficLabels.Reporter.allCases {
       // A histogram that is there from the start makes rates right from the first observation.
       _ = (connectDurations(reporter.rawValue), handshakeDurations(reporter.rawValue))

@@ -13,6 +13,8 @@ final class Acceptor {
   private var pause: LoopTimer?
   private var stopped = false
   private var isResting = false
+  /// Since when nothing was accepted for lack of descriptors.
+  private var shortSince: ContinuousClock.Instant?
 
   /// Connections taken in one turn, so that workers share a burst.
   static let turn = 16
@@ -20,6 +22,9 @@ final class Acceptor {
   private static let longestBacklog = 8192
   /// Rest after the system had no descriptor or memory left: trying again at once would only burn the processor.
   private static let rest = Duration.milliseconds(100)
+  /// A shortage that lasts longer is none of a moment: tunnels that come meanwhile are turned away, so that their clients can
+  /// go elsewhere instead of waiting for their time-out. Applications, which go nowhere else, wait on.
+  private static let patience = Duration.seconds(1)
 
   init(
     _ listener: PodListener, loop: EventLoop, reserve: DescriptorReserve, trouble: AcceptTrouble,
@@ -64,18 +69,46 @@ final class Acceptor {
 
   private func accept(atMost limit: Int) {
     // What is accepted needs a second descriptor; without one for it, it waits better where it is.
-    guard stopped || reserve.isComplete else { return wait(after: SystemError("accept4", EMFILE)) }
+    guard stopped || reserve.isComplete else { return meetShortage(SystemError("accept4", EMFILE)) }
     for _ in 0..<limit {
       let connection: AcceptedConnection?
       do throws(SystemError) { connection = try TCPSocket.accept(listener.socket.raw) } catch {
         if error.number == ECONNABORTED { continue }
-        if !stopped, !isResting { wait(after: error) }
+        if !stopped, !isResting { meetShortage(error) }
         return
       }
       guard let connection else { return }
+      if shortSince != nil {
+        shortSince = nil
+        trouble.recovered(listener.role)
+      }
       // A client whose address is gone has gone itself (datapath.md §2).
       guard let peer = connection.peer else { continue }
       accepted(SharedDescriptor(connection.take()), peer)
+    }
+  }
+
+  /// Lets who has come wait; or, where that would be in vain, goes away.
+  private func meetShortage(_ shortage: SystemError) {
+    let since = shortSince ?? .now
+    shortSince = since
+    guard listener.role == .hbone, [EMFILE, ENFILE].contains(shortage.number), since + Self.patience <= .now else {
+      return wait(after: shortage)
+    }
+    for _ in 0..<Self.turn {
+      do throws(SystemError) {
+        guard try turnAway() else { return }
+      } catch { return wait(after: error) }
+      trouble.turnAway(listener.role, shortage)
+    }
+  }
+
+  /// Takes one connection and closes it. False when nobody waits.
+  private func turnAway() throws(SystemError) -> Bool {
+    try reserve.withOneMore { () throws(SystemError) in
+      guard let connection = try TCPSocket.accept(listener.socket.raw) else { return false }
+      TCPSocket.setResetOnClose(connection.descriptor.raw)
+      return true
     }
   }
 

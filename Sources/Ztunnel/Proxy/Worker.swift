@@ -40,7 +40,8 @@ struct WorkerContext: Sendable {
     self.levels = levels
     self.names = names ?? NameService(SystemResolver(ipv6Enabled: configuration.ipv6Enabled))
     self.demands = demands
-    acceptTrouble = AcceptTrouble(logger: logger, pauses: metrics.acceptPauses)
+    acceptTrouble = AcceptTrouble(
+      logger: logger, pauses: metrics.acceptPauses, turnedAway: metrics.turnedAway)
   }
 }
 

@@ -49,18 +49,15 @@ final class ControlPlane: Sendable {
   private static let confirmation = Duration.seconds(300)
 
   /// Follows the mesh that the control plane describes, until ``stop()``. `begin`, `publish` and `ready` are called on
-  /// `control`; the control plane has its answer when `publish` has returned. `journal`, if any, is this object's from now
-  /// on.
+  /// `control`; the control plane has its answer when `publish` has returned and `journal`, if any, has it on the disk.
   func follow(
-    _ discovery: DiscoveryConfiguration, _ subscription: DeltaSubscription, keeping journal: MeshJournal?,
+    _ discovery: DiscoveryConfiguration, _ subscription: DeltaSubscription, keeping journal: JournalKeeper?,
     on control: EventLoop, logger: Logger,
     begin: @escaping () -> MeshUpdate, publish: @escaping (MeshUpdate, MeshDelta) async -> Void,
     ready: @escaping () -> Void
   ) {
     // Called on `control` alone.
     nonisolated(unsafe) let (begin, publish, ready) = (begin, publish, ready)
-    // Made by the caller, and used on `loop` alone from here on.
-    nonisolated(unsafe) let journal = journal
     let owner = MeshOwner(
       begin: { await control.value { begin() } },
       publish: { update in
@@ -84,7 +81,7 @@ final class ControlPlane: Sendable {
     }
   }
 
-  private func confirm(_ journal: MeshJournal, _ client: DeltaClient) async {
+  private func confirm(_ journal: JournalKeeper, _ client: DeltaClient) async {
     while true {
       await loop.sleep(for: Self.confirmation)
       if client.isConnected { journal.confirm() }

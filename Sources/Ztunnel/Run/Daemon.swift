@@ -185,11 +185,13 @@ final class Daemon {
     let before = MeshRestoration(
       discovery, journal, limit: configuration.snapshot?.maximumAge ?? .zero, of: mesh.beginUpdate(), logger: logger)
     mesh.finish(before.update, before.update.delta)
+    let keeping: JournalKeeper? =
+      if let journal, let vault { JournalKeeper(journal, thread: vault.thread) } else { nil }
     if let age = before.age {
       _ = control.schedule(after: Self.snapshotPatience) { [unowned self] in serveFromSnapshot(age) }
     }
     controlPlane.follow(
-      discovery, before.subscription, keeping: journal, on: control, logger: Logger(label: "ztunnel::xds"),
+      discovery, before.subscription, keeping: keeping, on: control, logger: Logger(label: "ztunnel::xds"),
       begin: { [mesh] in mesh.beginUpdate() }, publish: { [unowned self] in await enforce($0, $1) },
       ready: { [unowned self] in received() })
   }
@@ -234,6 +236,10 @@ final class Daemon {
   func stopWorkers() {
     for worker in workers { worker.stop() }
   }
+
+  /// Waits for what is being written for the next start, after the control plane's thread has ended: libcrypto is taken
+  /// down too. A disk that does not answer is not waited for.
+  func endSnapshots() { _ = vault?.thread.drain(within: .seconds(2)) }
 
   private func received(signal: CInt) {
     switch signal {

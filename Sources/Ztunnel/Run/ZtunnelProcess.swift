@@ -39,7 +39,7 @@ public struct ZtunnelProcess {
   /// it cannot start.
   public func run() throws {
     defer { _ = log.writer.flush(atMost: .seconds(1)) }
-    logger.info("starting", metadata: ["version": "\(ProductVersion.text)"])
+    logger.info("starting", metadata: ["version": "\(ProductVersion.text)", "revision": "\(ProductVersion.revision)"])
     for (name, value) in configuration.describe() {
       logger.info("configuration", metadata: ["name": "\(name)", "value": "\(value)"])
     }
@@ -73,6 +73,7 @@ public struct ZtunnelProcess {
     _ = ServiceNotifier.awaitProcessed(within: .seconds(2))
     daemon.stopWorkers()
     controlPlane?.end()
+    daemon.endSnapshots()
   }
 
   /// Istio's mesh configuration file, where there is one.

@@ -25,8 +25,10 @@ final class CertificateKeeper: Sendable {
   /// Gives the store what was kept and is still valid, and keeps what it gets from now on.
   func start() {
     do throws(SnapshotError) {
-      if let records = try vault.records(.certificates) {
-        let kept = records.flatMap { CertificateBundle.read($0) }
+      if let file = try vault.open(.certificates) {
+        var reader = try vault.reader(of: file, .certificates)
+        var kept: [WorkloadCertificate] = []
+        while let record = try reader.next() { kept += CertificateBundle.read(record) }
         certificates.restore(kept)
         logger.info("certificates from before the start", metadata: ["certificates": "\(kept.count)"])
       }
@@ -48,12 +50,15 @@ final class CertificateKeeper: Sendable {
     guard isFirst else { return }
     Task(priority: .medium) { [self] in
       try? await Task.sleep(for: Self.pause)
-      isScheduled.withLock { $0 = false }
-      write()
+      let job: @Sendable () -> Void = { [self] in
+        isScheduled.withLock { $0 = false }
+        write()
+      }
+      vault.thread.submit(job, orRefuse: job)
     }
   }
 
-  /// Writes the file now.
+  /// Writes the file now, on the caller's thread.
   func write() {
     do {
       var sealed = try SealedFile(.certificates, secret: vault.secret)

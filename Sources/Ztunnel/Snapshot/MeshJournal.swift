@@ -1,30 +1,49 @@
 import Glibc
-import IstioAPI
 import Linux
 import Logging
 import TLS
 import XDS
 
-/// Keeps what the control plane says in a sealed file: each answer is a record, written before it is acknowledged, so that
+/// Keeps what the control plane says in a sealed file: each answer becomes records, written before it is acknowledged, so that
 /// a restart never knows less than the control plane believes it knows. What it takes to write is what changed; the file is
-/// written anew when it has grown to twice its size.
+/// written anew when it has grown to twice its size. In memory there is of each resource its name and where it lies.
 ///
-/// There is a file only while it is complete: it begins when each type was received once, and goes where it cannot be
-/// kept up. A part of the mesh without its policies would open what is denied. Belongs to the control plane's loop.
-final class MeshJournal: ResponseKeeper {
-  typealias Response = RetainedResponse
+/// There is a file only while it is complete: it gets its place when each type was received once, and goes where it cannot be
+/// kept up. A part of the mesh without its policies would open what is denied. Used by one thread at a time, which it
+/// blocks; ``JournalKeeper`` has one for it.
+final class MeshJournal {
+  /// What is known of a resource.
+  private struct Place {
+    /// Of its bytes, by which it is told that they came again.
+    let digest: Int
+    /// Number of the record that has them; ``nowhere`` until they are written.
+    var record: UInt64
+
+    static let nowhere = UInt64.max
+  }
+
+  private typealias Places = [String: [String: Place]]
+
+  /// The file does not hold what was written to it.
+  private struct ContentsLost: Error { let reason: SnapshotError }
+
   private let vault: SnapshotVault
   private let logger: Logger
   private let now: () -> Timestamp
   private let monotonic: () -> ContinuousClock.Instant
-  /// Everything retained, by type and name, as a resource's bytes: a message takes several times as much memory.
-  private var resources: [String: [String: [UInt8]]] = [:]
-  /// Names of what has changed since the last record, by type.
-  private var unwritten: [String: Set<String>] = [:]
+  /// By type and name.
+  private var places: Places = [:]
+  /// What is not written yet, by type and name.
+  private var unwritten: [String: [String: RetainedPortion.Entry]] = [:]
+  private var unwrittenBytes = 0
+  /// Has part of a response that is not whole yet.
+  private var isOpen = false
   private var isComplete = false
-  private var file: SharedDescriptor?
-  private var sealed: SealedFile?
-  private var size = 0
+  private var isLost = false
+  /// When the control plane last said that what is known is true.
+  private var confirmed = Timestamp(secondsSinceEpoch: 0)
+  private var log: SealedLog?
+  private var isInPlace = false
   private var baseSize = 0
   private var backoff = FileBackoff()
   /// After a failure: when it is tried again, at the earliest.
@@ -34,6 +53,8 @@ final class MeshJournal: ResponseKeeper {
 
   /// More than this over twice its size makes a file be written anew.
   private static let slack = 1 << 20
+  /// Bytes of resources in a record, about.
+  private static let recordSize = 256 << 10
 
   init(
     _ vault: SnapshotVault, logger: Logger, now: @escaping () -> Timestamp = { .now },
@@ -45,134 +66,214 @@ final class MeshJournal: ResponseKeeper {
     self.monotonic = monotonic
   }
 
-  deinit { closeFile() }
+  // MARK: What was kept
 
-  /// What was kept before this process started, with the seconds since the control plane confirmed it; nil where nothing
-  /// was. Whatever cannot be used is removed. Throws ``SnapshotError``.
-  func restore(limit: Duration) throws(SnapshotError) -> (responses: [Response], age: Int64)? {
+  /// Gives `take` what was kept before this process started, as encoded portions of responses, and returns the seconds since
+  /// the control plane confirmed it; nil where nothing was. A response that was not written to its end is left out.
+  /// Whatever cannot be used is removed, also when `take` throws. Throws ``SnapshotError``.
+  func restore(
+    limit: Duration, _ take: (_ portion: [UInt8]) throws(ResourceRejection) -> Void
+  ) throws(SnapshotError) -> Int64? {
     do throws(SnapshotError) {
-      guard let records = try vault.records(.mesh) else { return nil }
-      var confirmed = Timestamp(secondsSinceEpoch: 0)
-      for record in records {
-        guard let (time, response) = Self.read(record) else { throw .malformed(path: path) }
-        confirmed = max(confirmed, time)
-        retain(response)
-      }
-      guard !records.isEmpty else { throw .malformed(path: path) }
+      guard let file = try vault.open(.mesh) else { return nil }
+      let whole = try inspect(file)
       let age = max(0, now().seconds(since: confirmed))
       guard age <= limit.components.seconds else {
         throw .tooOld(path: path, seconds: age, limit: limit.components.seconds)
       }
-      isComplete = true
-      return (responses, age)
+      var reader = try vault.reader(of: file, .mesh)
+      while reader.number < whole, let record = try reader.next() {
+        guard let (_, bytes) = JournalRecord.read(record), let portion = RetainedPortion(encoded: bytes) else {
+          throw .malformed(path: path)
+        }
+        for entry in portion.entries {
+          places[portion.typeURL, default: [:]][entry.name] = entry.resource.map {
+            Place(digest: Self.digest($0), record: reader.number - 1)
+          }
+        }
+        guard !portion.entries.isEmpty else { continue }
+        do throws(ResourceRejection) { try take(bytes) } catch { throw .malformed(path: path) }
+      }
+      log = SealedLog(reading: file, until: whole, .mesh, in: vault)
+      (isComplete, isInPlace) = (true, true)
+      return age
     } catch {
-      _ = refuse()
+      places = [:]
+      unlink(path)
       throw error
     }
   }
 
-  /// Forgets what was restored and removes the file: nothing can be made of it. Returns the error that says so.
-  func refuse() -> SnapshotError {
-    resources = [:]
-    isComplete = false
-    discard()
-    return .malformed(path: path)
+  /// Reads a file once to its end, which tells that it is whole, and when it was confirmed. Returns the number of the
+  /// record after the last whole response.
+  private func inspect(_ file: SharedDescriptor) throws(SnapshotError) -> UInt64 {
+    var reader = try vault.reader(of: file, .mesh)
+    var whole: UInt64 = 0
+    while let record = try reader.next() {
+      guard let (time, _) = JournalRecord.read(record) else { throw .malformed(path: path) }
+      guard let time else { continue }
+      confirmed = max(confirmed, time)
+      whole = reader.number
+    }
+    guard whole > 0 else { throw .malformed(path: path) }
+    return whole
   }
 
   // MARK: What the control plane says
 
   /// Takes what is known from a portion of a response. What is known already, as policies are that come again with every
   /// stream, is not written again.
-  func retain(_ portion: Response) {
+  func retain(_ portion: RetainedPortion) {
+    guard !isLost else { return }
+    // Between two responses the file can still be replaced; with half of one it could not, and the half would stay in memory.
+    if isComplete, !isOpen, log?.isWritable != true { write(at: confirmed) }
     let url = portion.typeURL
-    var changed: [String] = []
-    for resource in portion.resources {
-      // Fails only for text that is not UTF-8, which a string cannot hold.
-      guard let bytes: [UInt8] = try? resource.serializedBytes(), resources[url]?[resource.name] != bytes else {
-        continue
-      }
-      resources[url, default: [:]][resource.name] = bytes
-      changed.append(resource.name)
+    for entry in portion.entries {
+      let digest = entry.resource.map(Self.digest)
+      guard places[url]?[entry.name]?.digest != digest else { continue }
+      places[url, default: [:]][entry.name] = digest.map { Place(digest: $0, record: Place.nowhere) }
+      unwritten[url, default: [:]][entry.name] = entry
+      unwrittenBytes += entry.resource?.count ?? entry.name.utf8.count
+      isOpen = true
     }
-    for name in portion.removedResources where resources[url]?.removeValue(forKey: name) != nil {
-      changed.append(name)
-    }
-    if isComplete, !changed.isEmpty { unwritten[url, default: []].formUnion(changed) }
+    if unwrittenBytes >= Self.recordSize, log?.isWritable == true || !isComplete { write(at: nil) }
   }
 
-  /// Writes what was retained of a response as one record: after a crash all of it is known, or nothing.
+  /// A response is whole: after a crash all of it is known, or nothing. Returns when it is on the disk.
   func commit() {
-    let changes = unwritten
-    unwritten = [:]
-    for (url, names) in changes {
-      var record = Response()
-      record.typeURL = url
-      for name in names {
-        if let bytes = resources[url]?[name] {
-          if let resource = Self.resource(bytes) { record.resources.append(resource) }
-        } else {
-          record.removedResources.append(name)
-        }
-      }
-      write(record)
-    }
+    guard isOpen else { return }
+    isOpen = false
+    confirmed = now()
+    write(at: confirmed)
   }
 
   /// Each type was received once: from now on there is a file.
   func complete() {
     isComplete = true
-    if file == nil { rewrite() }
+    guard !isInPlace || log?.isWritable != true else { return }
+    confirmed = now()
+    write(at: confirmed)
   }
 
   /// The control plane is there, so what is known is true now.
   func confirm() {
     // The record of a response that is being taken confirms too, when it is whole.
-    guard isComplete, unwritten.isEmpty else { return }
-    write(Response())
+    guard isComplete, !isOpen else { return }
+    confirmed = now()
+    write(at: confirmed)
+  }
+
+  /// Writes the file anew where it has grown much. Not part of ``commit()``, because it takes as long as the mesh is large.
+  func tidy() {
+    guard let log, log.isWritable, isInPlace, !isOpen, log.size > 2 * baseSize + Self.slack else { return }
+    do { try replaceLog(at: confirmed) } catch let error as ContentsLost { lose(error.reason) } catch {
+      // It is as good as before, and larger than it has to be.
+      baseSize = log.size
+      logger.warning("the snapshot cannot be written anew, and grows on", metadata: ["error": "\(error)"])
+    }
   }
 
   // MARK: The file
 
-  private func write(_ response: Response) {
-    guard file != nil, size < 2 * baseSize + Self.slack else { return rewrite() }
-    do {
-      guard let raw = file?.raw, let bytes = try sealed?.append(Self.record(response, at: now())) else { return }
-      guard size + bytes.count <= SealedFile.largest else { return rewrite() }
-      try WholeFile.write(bytes, to: raw, path)
-      // Policies must not be lost with the power: without the last one, something could be open that is denied.
-      try system("fdatasync", path) { fdatasync(raw) }
-      size += bytes.count
-    } catch {
-      fail("\(error)")
-    }
-  }
-
-  /// Writes the whole file. Not again right after that has failed: a full disk is not emptied by writing to it, and each try
-  /// takes as long as the mesh is large. Meanwhile there is no file.
-  private func rewrite() {
-    closeFile()
+  /// Writes what is unwritten; with `time` it makes a response whole. Not again right after that has failed: a full disk is
+  /// not emptied by writing to it, and each try takes as long as the mesh is large. Meanwhile there is no file.
+  private func write(at time: Timestamp?) {
+    if isLost { return }
     if let nextAttempt, monotonic() < nextAttempt { return }
     do {
-      var sealed = try SealedFile(.mesh, secret: vault.secret)
-      var bytes = sealed.header
-      for response in responses { bytes += try sealed.append(Self.record(response, at: now())) }
-      guard bytes.count <= SealedFile.largest else {
-        return fail("\(SnapshotError.tooLarge(path: path, bytes: bytes.count, limit: SealedFile.largest))")
+      if let log, log.isWritable {
+        try append(unwritten, at: time, to: log, &places)
+        clearUnwritten()
+        // Policies must not be lost with the power: without the last one, something could be open that is denied.
+        if isInPlace, time != nil { try log.synchronize() }
+        if isComplete, !isInPlace { try put(log) }
+      } else {
+        try replaceLog(at: time)
       }
-      let descriptor = SharedDescriptor(try WholeFile.replace(path, with: bytes))
-      (size, baseSize) = (bytes.count, bytes.count)
-      self.sealed = sealed
-      file = descriptor
       (backoff, nextAttempt) = (FileBackoff(), nil)
+    } catch let error as ContentsLost { lose(error.reason) } catch { fail("\(error)") }
+  }
+
+  /// Makes a new file of all that is known, and puts it in its place once everything is.
+  private func replaceLog(at time: Timestamp?) throws {
+    let new = try SealedLog(making: .mesh, in: vault)
+    var moved: Places = [:]
+    do {
+      try copy(to: new, &moved)
+      try append(unwritten, at: time, to: new, &moved)
+      guard places.allSatisfy({ moved[$0]?.count ?? 0 == $1.count }) else {
+        throw ContentsLost(reason: .malformed(path: path))
+      }
+      if isComplete { try put(new) }
     } catch {
-      fail("\(error)")
+      new.remove()
+      throw error
+    }
+    (log, places) = (new, moved)
+    clearUnwritten()
+  }
+
+  private func put(_ log: SealedLog) throws(SystemError) {
+    try log.put()
+    isInPlace = true
+    baseSize = log.size
+  }
+
+  /// Copies what is in force from the file of now.
+  private func copy(to new: SealedLog, _ moved: inout Places) throws {
+    guard let log else { return }
+    var reader: SealedReader
+    do throws(SnapshotError) { reader = try log.reader() } catch { throw ContentsLost(reason: error) }
+    var batch: [String: [String: RetainedPortion.Entry]] = [:]
+    var bytes = 0
+    while reader.number < log.count {
+      let number = reader.number
+      for (url, entry) in try Self.entries(of: &reader, path) where places[url]?[entry.name]?.record == number {
+        batch[url, default: [:]][entry.name] = entry
+        bytes += entry.resource?.count ?? 0
+      }
+      guard bytes >= Self.recordSize || reader.number == log.count else { continue }
+      try append(batch, at: nil, to: new, &moved)
+      (batch, bytes) = ([:], 0)
     }
   }
 
-  /// An old file would be taken for the truth after a restart.
+  private static func entries(
+    of reader: inout SealedReader, _ path: String
+  ) throws(ContentsLost) -> [(url: String, entry: RetainedPortion.Entry)] {
+    do throws(SnapshotError) {
+      guard let record = try reader.next(), let (_, bytes) = JournalRecord.read(record),
+        let portion = RetainedPortion(encoded: bytes)
+      else { throw .malformed(path: path) }
+      return portion.entries.map { (portion.typeURL, $0) }
+    } catch { throw ContentsLost(reason: error) }
+  }
+
+  /// Adds entries as records, the last one with `time`, and notes where each lies.
+  private func append(
+    _ entries: [String: [String: RetainedPortion.Entry]], at time: Timestamp?, to log: SealedLog, _ places: inout Places
+  ) throws {
+    var portions = entries.map { RetainedPortion(typeURL: $0, entries: Array($1.values)) }
+    if portions.isEmpty, time != nil { portions = [RetainedPortion(typeURL: "")] }
+    for (index, portion) in portions.enumerated() {
+      let isLast = index == portions.count - 1
+      let number = try log.append(JournalRecord.bytes(portion.encoded, at: isLast ? time : nil))
+      for entry in portion.entries {
+        guard let resource = entry.resource else { continue }
+        places[portion.typeURL, default: [:]][entry.name] = Place(digest: Self.digest(resource), record: number)
+      }
+    }
+  }
+
+  private func clearUnwritten() {
+    unwritten = [:]
+    unwrittenBytes = 0
+  }
+
+  /// An old file would be taken for the truth after a restart. What it holds can still be read, for the next one.
   private func fail(_ reason: String) {
-    closeFile()
-    discard()
+    log?.remove()
+    isInPlace = false
     let pause = backoff.fail()
     nextAttempt = monotonic() + pause
     logger.error(
@@ -180,40 +281,21 @@ final class MeshJournal: ResponseKeeper {
       metadata: ["path": "\(path)", "error": "\(reason)", "tried_again": "with the first change after \(pause)"])
   }
 
-  private func discard() { unlink(path) }
-
-  private func closeFile() {
-    file = nil
-    sealed = nil
+  /// Somebody has changed the file under our hands, or the disk has.
+  private func lose(_ error: SnapshotError) {
+    log?.remove()
+    (log, places) = (nil, [:])
+    clearUnwritten()
+    isLost = true
+    logger.error(
+      "the snapshot cannot be read back; there is none until the next start with the control plane",
+      metadata: ["path": "\(path)", "error": "\(error)"])
   }
 
-  // MARK: Contents
-
-  /// Everything, as one response a type. Policies come first, so that no workload is without one it lists in between.
-  private var responses: [Response] {
-    resources.sorted { $0.key > $1.key }.map { url, entries in
-      var response = Response()
-      response.typeURL = url
-      response.resources = entries.sorted { $0.key < $1.key }.compactMap { Self.resource($0.value) }
-      return response
-    }
-  }
-
-  /// The other way round of what ``retain(_:)`` has written itself.
-  private static func resource(_ bytes: [UInt8]) -> Envoy_Service_Discovery_V3_Resource? {
-    try? Envoy_Service_Discovery_V3_Resource(serializedBytes: bytes)
-  }
-
-  private static func record(_ response: Response, at time: Timestamp) throws -> [UInt8] {
-    let seconds = UInt64(bitPattern: time.secondsSinceEpoch)
-    let bytes: [UInt8] = try response.serializedBytes()
-    return (0..<8).map { UInt8(truncatingIfNeeded: seconds >> (56 - 8 * UInt64($0))) } + bytes
-  }
-
-  private static func read(_ record: [UInt8]) -> (Timestamp, Response)? {
-    guard record.count >= 8 else { return nil }
-    let seconds = record.prefix(8).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-    guard let response = try? Response(serializedBytes: Array(record.dropFirst(8))) else { return nil }
-    return (Timestamp(secondsSinceEpoch: Int64(bitPattern: seconds)), response)
+  /// Seeded anew in each process: nobody can choose contents that look the same.
+  private static func digest(_ bytes: [UInt8]) -> Int {
+    var hasher = Hasher()
+    bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
+    return hasher.finalize()
   }
 }

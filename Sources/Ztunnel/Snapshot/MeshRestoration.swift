@@ -20,11 +20,8 @@ struct MeshRestoration {
       node: discovery.node, mode: discovery.isOnDemand ? .onDemand : .everything, retains: journal != nil)
     var (subscription, update, age): (DeltaSubscription, MeshUpdate, Int64?) = (nothing, present, nil)
     do throws(SnapshotError) {
-      if let journal, let kept = try journal.restore(limit: limit) {
-        do throws(ResourceRejection) { try subscription.restore(kept.responses, into: &update) } catch {
-          throw journal.refuse()
-        }
-        age = kept.age
+      age = try journal?.restore(limit: limit) { portion throws(ResourceRejection) in
+        try subscription.restore(portion, into: &update)
       }
     } catch {
       (subscription, update) = (nothing, present)

@@ -70,6 +70,9 @@ extension NodePage {
 
       const workloadCells = [{ name: "Pod" }, { name: "Enrolment" }, { name: "Identity" }, { name: "Certificate" },
         { name: "In", number: true }, { name: "Out", number: true }, { name: "Plaintext", number: true }];
+      // As policies write it, and short enough for a line.
+      const principal = (identity) => (identity || "").replace(/^spiffe:\/\//, "");
+
       const connectionCells = [{ name: "Protection" }, { name: "From" }, { name: "To" }, { name: "Sent", number: true },
         { name: "Received", number: true }, { name: "Age", number: true }];
       const policyCells = [{ name: "Policy" }, { name: "Action" }, { name: "Scope" }, { name: "Rules", number: true },
@@ -159,11 +162,11 @@ extension NodePage {
             ["sub", one.allowedBy ? "allowed by " + one.allowedBy : ""],
             ["sub", one.state === "opening" ? "being set up" : ""]);
           lines(cells[1], ["main", end(one.source, one.pod, isOut)], ["sub mono", one.source.address],
-            ["sub mono path", one.source.identity]);
+            ["sub mono path", principal(one.source.identity)]);
           lines(cells[2], ["main", one.service && isOut ? one.service : end(one.destination, one.pod, !isOut)],
             ["sub mono", (one.originalDestination && one.originalDestination !== one.actualDestination
               ? one.originalDestination + " → " : "") + one.actualDestination],
-            ["sub mono path", one.destination.identity]);
+            ["sub mono path", principal(one.destination.identity)]);
           lines(cells[3], ["main", bytes(one.sentRate) + "/s"], ["sub", bytes(one.bytesSent)]);
           lines(cells[4], ["main", bytes(one.receivedRate) + "/s"], ["sub", bytes(one.bytesReceived)]);
           lines(cells[5], ["main", span(one.ageMilliseconds / 1000)], ["sub", isOut ? "outbound" : "inbound"]);
@@ -224,7 +227,7 @@ extension NodePage {
         }
         const served = overview.pods.filter((pod) => pod.served).length;
         write(at("pods-served"), count(served));
-        write(at("pods-note"), served === overview.pods.length ? "all that were handed over"
+        write(at("pods-note"), served === overview.pods.length ? "all handed over"
           : "of " + count(overview.pods.length) + " handed over");
         write(at("live"), count(connections.total));
         write(at("live-note"), connections.plaintext ? count(connections.plaintext) + " in plaintext" : "none in plaintext");
@@ -232,7 +235,7 @@ extension NodePage {
         // Never rounded up to all of them.
         write(at("encrypted"), part === null ? "–" : Math.floor(100 * part) + " %");
         at("encrypted-meter").style.width = part === null ? "0" : 100 * part + "%";
-        write(at("throughput"), "↑ " + bytes(connections.sentRate) + "/s  ↓ " + bytes(connections.receivedRate) + "/s");
+        write(at("throughput"), "↑ " + bytes(connections.sentRate) + "/s\u2003↓ " + bytes(connections.receivedRate) + "/s");
         spark(connections.sentRate + connections.receivedRate);
         write(at("failures"), count(overview.failures));
         showWorkloads(overview);
@@ -316,8 +319,8 @@ extension NodePage {
             item.append(make("span", line.mark, { good: "✓", bad: "✗", warning: "?" }[line.mark] || "·"),
               make("span", "quiet", line.topic));
             const what = make("span", "what", line.text);
-            if (line.source) what.append(make("span", "quiet", "  " + line.source));
             item.append(what);
+            if (line.source) item.append(make("span", "from quiet", line.source));
             chain.append(item);
           }
           const checks = make("ul", "checks");

@@ -13,7 +13,7 @@ extension NodePage {
       Roboto, "DejaVu Sans", sans-serif; font-variant-numeric: tabular-nums; }
     h1, h2, p, ul, ol { margin: 0; padding: 0; }
     a { color: var(--accent); }
-    code, .mono { font: 0.88em ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace; }
+    code, .mono { font: 0.88em/1.45 ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace; }
     .quiet { color: var(--quiet); font-weight: 400; }
     .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
     .skip { position: absolute; left: -999rem; }
@@ -74,6 +74,7 @@ extension NodePage {
     td.number { overflow-wrap: normal; }
     td .sub { display: block; font-size: 0.83rem; color: var(--quiet); }
     td .main { font-weight: 550; }
+    #connection-table th:first-child { width: 12rem; }
     .tag { display: inline-block; padding: 0.05rem 0.55rem; border-radius: 6px; font-size: 0.83rem; font-weight: 600;
       white-space: nowrap; }
     .empty { padding: 1rem; color: var(--quiet); background: var(--card); border: 1px dashed var(--line);
@@ -89,9 +90,10 @@ extension NodePage {
     input[type="checkbox"] { width: 1.05rem; height: 1.05rem; accent-color: var(--accent); vertical-align: -0.15rem; }
     #answer { margin-top: 0.9rem; }
     .chain { list-style: none; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
-    .chain li { display: grid; grid-template-columns: 1.5rem 7rem 1fr; padding: 0.4rem 0.9rem;
+    .chain li { display: grid; grid-template-columns: 1.5rem 7rem 1fr auto; padding: 0.4rem 0.9rem;
       border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
     .chain li:last-child { border-bottom: 0; }
+    .chain .from { max-width: 22rem; padding-left: 1.5rem; font-size: 0.88rem; text-align: right; }
     .chain .good { color: var(--good); } .chain .bad { color: var(--bad); } .chain .warning { color: var(--warn); }
     .verdict { margin-bottom: 0.7rem; }
     .checks { margin: 0.7rem 0 0 1.2rem; }
@@ -112,7 +114,7 @@ extension NodePage {
       table.cards { background: none; border: 0; box-shadow: none; }
       .cards tr { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 0.5rem 0.8rem;
         margin-bottom: 0.5rem; }
-      .cards td { border: 0; padding: 0.15rem 0; display: flex; gap: 0.8rem; text-align: left; white-space: normal; }
+      .cards td { border: 0; padding: 0.25rem 0; display: flex; gap: 0.8rem; text-align: left; white-space: normal; }
       .cards td::before { content: attr(data-name); flex: 0 0 5.6rem; color: var(--quiet); font-size: 0.85rem; }
       .cards td > div { min-width: 0; }
       .cards td.number { display: inline-flex; flex-direction: column; gap: 0; margin-right: 1.6rem; }
@@ -121,7 +123,7 @@ extension NodePage {
       input:not([type="checkbox"]) { flex: 1; min-width: 60%; }
       button { padding: 0.45rem 0.9rem; }
       .chain li { grid-template-columns: 1.4rem 1fr; }
-      .chain .what { grid-column: 2; }
+      .chain .what, .chain .from { grid-column: 2; padding: 0; text-align: left; }
     }
     @media (prefers-reduced-motion: no-preference) {
       .meter span { transition: width 0.4s; }

@@ -1,9 +1,9 @@
 import Glibc
 import Linux
 
-/// Files that are read and written whole: another process, and a crash at any moment, sees the old content or the new
-/// (enrollment.md limit 15).
-enum WholeFile {
+/// Files of the node that are read and written whole: another process, and a crash at any moment, sees the old content or the
+/// new (enrollment.md limit 15).
+enum DurableFile {
   /// Marks files that are being written; no container runtime reads a name that ends so.
   static let temporaryMark = ".ambient-tmp-"
 
@@ -44,13 +44,7 @@ enum WholeFile {
     do throws(SystemError) {
       let file = try Descriptor.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
       let raw = file.raw
-      var rest = bytes[...]
-      while !rest.isEmpty {
-        let count = try system("write", temporary) {
-          rest.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) }
-        }
-        rest = rest.dropFirst(count)
-      }
+      try WholeFile.write(bytes, to: raw, temporary)
       // Whatever the umask.
       try system("fchmod", temporary) { fchmod(raw, mode) }
       try system("fsync", temporary) { fsync(raw) }
