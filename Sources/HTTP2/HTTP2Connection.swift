@@ -166,7 +166,7 @@ public final class HTTP2Connection {
   /// Closes at once, but after what is queued, such as the notice of the end, as far as the peer takes it now. Not to be
   /// called from one of the connection's own calls.
   public func closeAfterSending() {
-    flush()
+    _ = sendQueued()
     close(.closedLocally)
   }
 
@@ -319,7 +319,7 @@ public final class HTTP2Connection {
   private func fail(_ error: HTTP2ConnectionError) {
     if closed == nil, established, case .http2 = error {
       // nghttp2 has queued the GOAWAY that names the error.
-      flush()
+      _ = sendQueued()
     }
     close(error)
   }
@@ -336,33 +336,36 @@ public final class HTTP2Connection {
     }
   }
 
+  /// Sends what there is, and closes a connection that has nothing left to say or to hear.
   private func flush() {
-    guard closed == nil, sendBacklog(), established else { return }
-    for _ in 0..<Self.turn {
-      let count: Int
-      do throws(HTTP2Error) { count = try session.produce(into: buffers.plainOut) } catch {
-        close(.http2(error))
-        return
-      }
-      guard closed == nil else { return }
-      if count == 0 { return closeIfDone() }
-      do throws(TLSError) { try encrypt(UnsafeRawBufferPointer(rebasing: buffers.plainOut[..<count])) } catch {
-        close(.tls(error))
-        return
-      }
-      guard closed == nil, backlog.isEmpty else { return }
-    }
-    // Where all that there was went out, whatever comes next announces itself.
-    if session.hasMoreToSend { scheduleFlush() } else { closeIfDone() }
-  }
-
-  /// Closes a connection that has nothing left to say or to hear.
-  private func closeIfDone() {
+    guard sendQueued(), closed == nil else { return }
     if !session.isAlive {
       close(session.complaint.map { .http2(.session($0)) } ?? .closedLocally)
     } else if closesWhenSent, session.streams.isEmpty {
       close(.closedLocally)
     }
+  }
+
+  /// Sends what there is, as far as the peer takes it and the turn goes. True when nothing is left, so that whatever comes
+  /// next announces itself.
+  private func sendQueued() -> Bool {
+    guard closed == nil, sendBacklog(), established else { return false }
+    for _ in 0..<Self.turn {
+      let count: Int
+      do throws(HTTP2Error) { count = try session.produce(into: buffers.plainOut) } catch {
+        close(.http2(error))
+        return false
+      }
+      guard closed == nil else { return false }
+      if count == 0 { return true }
+      do throws(TLSError) { try encrypt(UnsafeRawBufferPointer(rebasing: buffers.plainOut[..<count])) } catch {
+        close(.tls(error))
+        return false
+      }
+      guard closed == nil, backlog.isEmpty else { return false }
+    }
+    if session.hasMoreToSend { scheduleFlush() }
+    return !session.hasMoreToSend
   }
 
   private func encrypt(_ plain: UnsafeRawBufferPointer) throws(TLSError) {

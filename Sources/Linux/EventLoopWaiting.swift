@@ -41,8 +41,8 @@ extension EventLoop {
     }
   }
 
-  /// Suspends the calling task of this loop until the loop has looked at its sockets, timers and other tasks. Unlike
-  /// `Task.yield()` it involves no other thread.
+  /// Suspends the calling task of this loop until what waits in the loop has had its turn; sockets and timers are looked at
+  /// in between where the task has run for long. Unlike `Task.yield()` it involves no other thread.
   public func letOthersRun() async {
     await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
       afterEvents { continuation.resume() }

@@ -319,4 +319,37 @@ struct HTTP2ConnectionTests {
       #expect(outcome?.code == "TLS_NOT_TLS")
     }
   }
+
+  @Test(
+    "what a peer does wrong is the reason of the end, and the peer is told before",
+    arguments: [
+      ("GET / HTTP/1.1\r\nHost: here\r\n\r\n", false),
+      // An empty SETTINGS, as the preface demands, and DATA on stream 0.
+      ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0" + "\0\0\u{1}\0\0\0\0\0\0x", true),
+    ])
+  func protocolErrors(bytes: String, isToldWhy: Bool) async throws {
+    try await onLoop { loop in
+      var pair: [CInt] = [0, 0]
+      precondition(socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0, &pair) == 0)
+      defer { Glibc.close(pair[1]) }
+      let server = try HTTP2Connection(
+        role: .server, plaintext: SharedDescriptor(Descriptor(owning: pair[0])),
+        place: SocketAddress(.loopback(.v4), 0), settings: .server, loop: loop, buffers: WorkBuffers())
+      var reason: HTTP2ConnectionError?
+      server.onClose = { reason = $0 }
+      let sent = Array(bytes.utf8)
+      _ = write(pair[1], sent, sent.count)
+      try? await server.establish(until: .now + .seconds(5))
+      await loop.until { reason != nil }
+      guard case .http2 = reason else {
+        Issue.record("expected a protocol error, got \(String(describing: reason))")
+        return
+      }
+      var answer = [UInt8](repeating: 0, count: 4096)
+      let count = max(0, read(pair[1], &answer, answer.count))
+      // The frame's type is GOAWAY, and its error code PROTOCOL_ERROR.
+      let goAway: [UInt8] = [7, 0, 0, 0, 0, 0]
+      #expect((answer.prefix(count).firstRange(of: goAway) != nil) == isToldWhy)
+    }
+  }
 }
