@@ -20,6 +20,8 @@ public struct DisturbTally: Sendable {
 
   public init() {}
 
+  private static func isOfNew(_ reason: String) -> Bool { reason.hasPrefix("new") }
+
   public mutating func add(_ other: DisturbTally) {
     newConnections += other.newConnections
     failedNew += other.failedNew
@@ -27,7 +29,9 @@ public struct DisturbTally: Sendable {
     brokenLive += other.brokenLive
     lostBytes += other.lostBytes
     longestStall = max(longestStall, other.longestStall)
-    reasons = Array((reasons + other.reasons).prefix(5))
+    // Those of new connections first: they are what must not be.
+    let all = reasons + other.reasons
+    reasons = Array((all.filter(Self.isOfNew) + all.filter { !Self.isOfNew($0) }).prefix(5))
   }
 }
 
@@ -43,6 +47,12 @@ public final class DisturbLoad: Sendable {
     var isStopped = false
     var running = 0
     var warm = 0
+
+    /// What a connection is called in reasons, with how long after the disturbance it was begun where it is a new one.
+    func name(of begin: ContinuousClock.Instant, isNew: Bool) -> String {
+      guard let disturbed else { return "before" }
+      return isNew ? "new (\((begin - disturbed) / .milliseconds(1)) ms after)" : "live"
+    }
 
     /// Of a connection that is over now. What was begun just before a process died may have been accepted by it, and
     /// died with it; what was begun earlier and was still not served had not been accepted, and must outlive it.
@@ -113,7 +123,7 @@ public final class DisturbLoad: Sendable {
         if isNew { state.tally.newConnections += 1 } else { state.tally.liveConnections += 1 }
         if let failure {
           if isNew { state.tally.failedNew += 1 } else { state.tally.brokenLive += 1 }
-          state.tally.reasons.append("\(isNew ? "new" : isAffected ? "live" : "before") \(failure)")
+          state.tally.reasons.append("\(state.name(of: begin, isNew: isNew)) \(failure)")
         }
         if isAffected { state.tally.longestStall = max(state.tally.longestStall, took) }
       }
@@ -163,7 +173,7 @@ public final class DisturbLoad: Sendable {
           // One that was served for a while has not failed as a new one.
           if isNew, received == 0 { state.tally.failedNew += 1 } else { state.tally.brokenLive += 1 }
           state.tally.lostBytes += sent - received
-          state.tally.reasons.append("\(isNew ? "new" : "live") \(failure)")
+          state.tally.reasons.append("\(state.name(of: begin, isNew: isNew)) \(failure)")
         }
       }
       isWarm = true
