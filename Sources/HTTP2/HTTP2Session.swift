@@ -329,11 +329,27 @@ final class HTTP2Session {
   }
 
   /// A frame has been serialised.
-  func sent(_ frame: nghttp2_frame_hd) {
+  func sent(_ frame: nghttp2_frame) {
+    switch UInt32(frame.hd.type) {
+    case NGHTTP2_HEADERS.rawValue: sentHeaders(frame.hd)
+    case NGHTTP2_GOAWAY.rawValue: sentGoAway(frame.goaway)
+    default: break
+    }
+  }
+
+  /// What the library tells a peer that breaks the protocol it tells nobody else.
+  private func sentGoAway(_ frame: nghttp2_goaway) {
+    guard frame.error_code != HTTP2ErrorCode.noError.rawValue, complaint == nil else { return }
+    let text = String(
+      decoding: UnsafeRawBufferPointer(start: frame.opaque_data, count: frame.opaque_data_len), as: UTF8.self)
+    complaint = text.isEmpty ? "\(HTTP2ErrorCode(rawValue: frame.error_code))" : text
+  }
+
+  private func sentHeaders(_ frame: nghttp2_frame_hd) {
     // An answer that ends the stream before the request has ended: the rest of the request would only be held, and the
     // stream with it (RFC 9113 §8.1).
-    guard role == .server, UInt32(frame.type) == NGHTTP2_HEADERS.rawValue,
-      frame.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0, let stream = streams[frame.stream_id],
+    guard role == .server, frame.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0,
+      let stream = streams[frame.stream_id],
       !stream.receivedEnd
     else { return }
     submitReset(stream, .noError)

@@ -55,7 +55,7 @@ enum SessionCallbacks {
     }
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks) { _, frame, userData in
       guard let session = session(userData), let frame else { return 0 }
-      session.sent(frame.pointee.hd)
+      session.sent(frame.pointee)
       return 0
     }
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks) { _, id, code, userData in

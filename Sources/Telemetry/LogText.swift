@@ -46,12 +46,11 @@ extension [UInt8] {
 
   /// Without quotes where a reader can still tell where the value ends, else quoted.
   mutating func append(bare text: String) {
-    let isPlainWord =
-      !text.isEmpty && text.utf8.count <= Self.longestLogString
-      && text.utf8.allSatisfy { byte in
-        (0x21...0x7e).contains(byte) && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\")
-          && byte != UInt8(ascii: "=")
-      }
+    var text = text
+    let isPlainWord = text.withUTF8 { bytes in
+      !bytes.isEmpty && bytes.count <= Self.longestLogString
+        && bytes.allSatisfy { Self.isPlain($0) && $0 != UInt8(ascii: " ") && $0 != UInt8(ascii: "=") }
+    }
     if isPlainWord { append(text: text) } else { append(quoted: text) }
   }
 
