@@ -55,8 +55,15 @@ final class FakeCluster {
     push(Texts.event(type, namespace(name, namespaces[name] ?? [:])), to: "/api/v1/namespaces")
   }
 
+  /// Pods and namespaces are watched: what is told now is heard.
+  var isWatched: Bool { ["/api/v1/pods", "/api/v1/namespaces"].allSatisfy { !openWatches(of: $0).isEmpty } }
+
   private func push(_ line: String, to path: String) {
-    for watch in server.watches where watch.target.hasPrefix(path + "?") && !watch.isClosed { watch.push(line + "\n") }
+    for watch in openWatches(of: path) { watch.push(line + "\n") }
+  }
+
+  private func openWatches(of path: String) -> [FakeAPIServer.Exchange] {
+    server.watches.filter { $0.target.hasPrefix(path + "?") && !$0.isClosed }
   }
 
   // MARK: Answers
@@ -170,7 +177,7 @@ final class ClusterScene {
   /// An agent that knows the cluster.
   func startAndRead() async {
     start()
-    #expect(await scene.loop.waitUntil { self.source.view.isComplete && self.cluster.server.watches.count >= 2 })
+    #expect(await scene.loop.waitUntil { self.source.view.isComplete && self.cluster.isWatched })
   }
 
   /// A pod `web`, `u1`, whose sandbox is there, and an agent that knows it. Returns the sandbox's namespace.

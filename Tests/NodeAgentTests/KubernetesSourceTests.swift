@@ -189,7 +189,7 @@ struct KubernetesSourceTests {
       #expect(await play.scene.loop.waitUntil { play.scene.journal.all.count == 3 })
 
       play.cluster.isAway = false
-      #expect(await play.scene.loop.waitUntil { play.reports.contains(.complete) })
+      #expect(await play.scene.loop.waitUntil { play.reports.contains(.complete) && play.cluster.isWatched })
       #expect(play.scene.enroller.state(of: uid("u1")) == .announced)
       play.cluster.tell("DELETED", "web")
       #expect(await play.scene.loop.waitUntil { play.scene.enroller.state(of: uid("u1")) == nil })
