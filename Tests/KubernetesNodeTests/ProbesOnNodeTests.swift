@@ -21,9 +21,9 @@ extension EnrolmentOnNodeTests {
       // The policy is in force: whoever is not the kubelet is turned away.
       let isDenied = try eventually(within: Self.patience) {
         try !Command.run(["curl", "-sS", "--max-time", "2", "http://\(address):8080/"], in: outside).succeeded
+          && node.ztunnel().lines.contains { $0.contains("\(address)") && $0.contains("strict") }
       }
-      #expect(isDenied)
-      #expect(try node.ztunnel().lines.contains { $0.contains("\(address)") && $0.contains("strict") })
+      #expect(isDenied, "and the log says why")
 
       let watch = try ReadinessWatch(node, namespace)
       defer { watch.stop() }
