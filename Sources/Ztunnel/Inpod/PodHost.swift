@@ -156,6 +156,12 @@ final class PodHost: ZDSClientHandler {
     }
   }
 
+  /// Leaves what applications open to the next process. Tunnels are still accepted: what was taken just before may lead to
+  /// another pod of this process, and would wait there for a process that comes only after this one's end.
+  func restForApplications() async {
+    for worker in workers { await worker.run { $0.restForApplications() } }
+  }
+
   /// Time between two looks whether anything still runs.
   private static let look = Duration.milliseconds(50)
 

@@ -5,6 +5,7 @@ import Vocabulary
 /// Takes connections from one listener on one loop. The listener is shared with other loops; the kernel wakes one.
 final class Acceptor {
   private let listener: PodListener
+  var role: ListenerRole { listener.role }
   private let loop: EventLoop
   private let trouble: AcceptTrouble
   private let reserve: DescriptorReserve

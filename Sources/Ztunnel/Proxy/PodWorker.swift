@@ -112,6 +112,11 @@ final class PodWorker {
     for server in Array(servers.values) { server.shutDownGracefully() }
   }
 
+  /// Leaves what applications open, and what comes in the clear, to the next process; tunnels of peers are still accepted.
+  func restForApplications() {
+    for acceptor in acceptors where acceptor.role != .hbone { acceptor.rest() }
+  }
+
   /// Stops listening. Immediately: every connection is cut. Otherwise connections run until they end or `deadline`. With
   /// `leavingBacklog`, the sockets go on to be somebody else's, and so does what waits in their queues; without it, that
   /// is served first.

@@ -140,6 +140,11 @@ final class Worker {
     for pod in pods.values { pod.rest(isResting) }
   }
 
+  /// Leaves new connections of every pod's applications to the next process.
+  func restForApplications() {
+    for pod in pods.values { pod.restForApplications() }
+  }
+
   /// Stops serving a pod. Suspends until its last connection is gone; gracefully, until `deadline` at most. With
   /// `leavingBacklog`, what waits to be accepted is left to whoever else has the sockets.
   func drain(

@@ -282,16 +282,18 @@ final class Daemon {
     control.spawn { [self] in
       await pods.serveOn(until: deadline - ProcessEnd.lastWords(of: limit))
       let hasSuccessorToCome = pods.hasSuccessorToCome
+      // Who comes from here on waits until the next process is there: not for as long as a connection may run.
+      let end = hasSuccessorToCome ? min(deadline, .now + ProcessEnd.lastWords(of: limit)) : deadline
       if hasSuccessorToCome {
+        await pods.restForApplications()
+        await pods.serveOn(until: min(end, .now + ProcessEnd.lastSetUps))
         logger.info("new connections are left to the next ztunnel", metadata: ["deadline_in": "\(deadline - .now)"])
       }
       client.stop()
       meshFile?.stop()
       revocations?.stop()
       controlPlane?.stop()
-      // Who comes from here on waits until the next process is there: not for as long as a connection may run.
-      await pods.shutDown(
-        until: hasSuccessorToCome ? min(deadline, .now + ProcessEnd.lastWords(of: limit)) : deadline)
+      await pods.shutDown(until: end)
       await admin.end()
       logger.info("stopped")
       control.stop()

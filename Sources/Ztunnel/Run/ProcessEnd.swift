@@ -26,6 +26,9 @@ struct ProcessEnd {
   /// process has gone. They, and peers whose handshake has ten seconds, wait this long and for the start.
   static func lastWords(of deadline: Duration) -> Duration { min(.seconds(3), deadline / 2) }
 
+  /// Time that connections which applications opened just before have to be set up, while tunnels are still accepted.
+  static let lastSetUps = Duration.seconds(1)
+
   /// Time that everything beside the connections may take after their deadline.
   static let margin = Duration.seconds(5)
 }
