@@ -85,6 +85,27 @@ struct DisturbTests {
     report(tally, of: disturbance.rawValue, mayBreakLive: disturbance.mayBreakLive)
   }
 
+  @Test("a restart loses nothing between two pods of one node, whose both ends stop at once")
+  func oneNode() async throws {
+    var tally = DisturbTally()
+    let environment = Disturbance.terminated.environment
+    try await DaemonFixture.with(environment: environment) { daemons in
+      let node = daemons.mesh.left
+      let client = try await daemons.pod("client", on: node)
+      let server = try await daemons.pod("server", on: node)
+      let echo = try TCPServer(in: server.pod, port: 8080, .echo)
+      defer { echo.stop() }
+      for _ in 0..<Self.rounds {
+        let address = server.address(port: 8080)
+        let load = DisturbLoad { try TCPClient(in: client.pod).connect(to: address) }
+        try await perform(.terminated, on: node, client, daemons, environment, load)
+        #expect(eventually(within: .seconds(30)) { load.servedSince >= 20 }, "new connections are served afterwards")
+        tally.add(load.stop())
+      }
+    }
+    report(tally, of: "both pods of one ztunnel: SIGTERM, restart", mayBreakLive: true)
+  }
+
   @Test("the control plane may be away: nobody notices", .requires(.grpc))
   func controlPlaneAway() async throws {
     var tally = DisturbTally()
