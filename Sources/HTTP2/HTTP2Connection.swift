@@ -56,9 +56,6 @@ public final class HTTP2Connection {
   private var backlog: [UInt8] = []
   private var backlogStart = 0
 
-  /// Reads and writes of one turn, after which other connections of the loop go first. One is a quarter of a megabyte at
-  /// most: more at once saves nothing, and a quiet pod's bytes would wait behind it.
-  private static let turn = 1
   /// More unsent handshake and control ciphertext than any honest peer causes.
   private static let largestBacklog = 1 << 20
   /// More frames waiting to be sent than any honest peer causes: 200 streams, each with its answer, reset and credit,
@@ -210,14 +207,10 @@ public final class HTTP2Connection {
     if events.contains(.writable), closed == nil { flush() }
   }
 
+  /// Reads once, as `sendQueued` writes once; then other connections of the loop go first. That is a quarter of a megabyte
+  /// at most: more at once saves nothing, and a quiet pod's bytes would wait behind it.
   private func read() {
-    var turns = Self.turn
-    while readable, closed == nil {
-      if turns == 0 {
-        scheduleRead()
-        break
-      }
-      turns -= 1
+    if readable, closed == nil {
       switch carrier.read(into: buffers.cipherIn) {
       case .bytes(let count):
         // With edge triggering a short read has emptied the socket, unless its end is still to be read.
@@ -234,6 +227,7 @@ public final class HTTP2Connection {
         readable = false
         close(error)
       }
+      if readable, closed == nil { scheduleRead() }
     }
     if closed == nil { flush() }
   }
@@ -338,7 +332,7 @@ public final class HTTP2Connection {
 
   /// Sends what there is, and closes a connection that has nothing left to say or to hear.
   private func flush() {
-    guard sendQueued(), closed == nil else { return }
+    guard sendQueued() else { return }
     if !session.isAlive {
       close(session.complaint.map { .http2(.session($0)) } ?? .closedLocally)
     } else if closesWhenSent, session.streams.isEmpty {
@@ -346,26 +340,25 @@ public final class HTTP2Connection {
     }
   }
 
-  /// Sends what there is, as far as the peer takes it and the turn goes. True when nothing is left, so that whatever comes
-  /// next announces itself.
+  /// Sends what there is, as far as the peer takes it and one write goes. True when nothing is left on an open connection,
+  /// so that whatever comes next announces itself.
   private func sendQueued() -> Bool {
     guard closed == nil, sendBacklog(), established else { return false }
-    for _ in 0..<Self.turn {
-      let count: Int
-      do throws(HTTP2Error) { count = try session.produce(into: buffers.plainOut) } catch {
-        close(.http2(error))
-        return false
-      }
-      guard closed == nil else { return false }
-      if count == 0 { return true }
-      do throws(TLSError) { try encrypt(UnsafeRawBufferPointer(rebasing: buffers.plainOut[..<count])) } catch {
-        close(.tls(error))
-        return false
-      }
-      guard closed == nil, backlog.isEmpty else { return false }
+    let count: Int
+    do throws(HTTP2Error) { count = try session.produce(into: buffers.plainOut) } catch {
+      close(.http2(error))
+      return false
     }
-    if session.hasMoreToSend { scheduleFlush() }
-    return !session.hasMoreToSend
+    guard closed == nil else { return false }
+    if count == 0 { return true }
+    do throws(TLSError) { try encrypt(UnsafeRawBufferPointer(rebasing: buffers.plainOut[..<count])) } catch {
+      close(.tls(error))
+      return false
+    }
+    guard closed == nil, backlog.isEmpty else { return false }
+    guard session.hasMoreToSend else { return true }
+    scheduleFlush()
+    return false
   }
 
   private func encrypt(_ plain: UnsafeRawBufferPointer) throws(TLSError) {
