@@ -81,7 +81,7 @@ final class Acceptor {
       guard let connection else { return }
       if shortSince != nil {
         shortSince = nil
-        trouble.recovered(listener.role)
+        trouble.recovered(role)
       }
       // A client whose address is gone has gone itself (datapath.md §2).
       guard let peer = connection.peer else { continue }
@@ -93,14 +93,14 @@ final class Acceptor {
   private func meetShortage(_ shortage: SystemError) {
     let since = shortSince ?? .now
     shortSince = since
-    guard listener.role == .hbone, [EMFILE, ENFILE].contains(shortage.number), since + Self.patience <= .now else {
+    guard role == .hbone, case .noDescriptors = AcceptError(shortage), since + Self.patience <= .now else {
       return wait(after: shortage)
     }
     for _ in 0..<Self.turn {
       do throws(SystemError) {
         guard try turnAway() else { return }
       } catch { return wait(after: error) }
-      trouble.turnAway(listener.role, shortage)
+      trouble.turnAway(role, shortage)
     }
   }
 
@@ -117,7 +117,7 @@ final class Acceptor {
   func retryStart(after error: SystemError) { wait(after: error) }
 
   private func wait(after error: SystemError) {
-    trouble.report(listener.role, error)
+    trouble.report(role, error)
     watch?.cancel()
     watch = nil
     pause = loop.schedule(after: Self.rest) { [unowned self] in
