@@ -53,8 +53,7 @@ struct DisturbTests {
   @Test("ordinary clients lose nothing that can be kept", arguments: Disturbance.chosen)
   func disturbed(by disturbance: Disturbance) async throws {
     var tally = DisturbTally()
-    let environment = disturbance.environment
-    try await DaemonFixture.with(environment: environment) { daemons in
+    try await DaemonFixture.with(environment: disturbance.environment) { daemons in
       let client = try await daemons.pod("client", on: daemons.mesh.left)
       let server = try await daemons.pod("server", on: daemons.mesh.right)
       let echo = try TCPServer(in: server.pod, port: 8080, .echo)
@@ -64,13 +63,10 @@ struct DisturbTests {
         // before must serve, and they are of one family.
         let family: IPAddress.Family = disturbance == .descriptorsShort ? .v4 : [.v4, .v6, .v6, .v4][round % 4]
         let address = server.address(family, port: 8080)
-        let load = DisturbLoad { try TCPClient(in: client.pod).connect(to: address) }
         // Outbound and inbound side in turn.
         let node = round.isMultiple(of: 2) ? daemons.mesh.left : daemons.mesh.right
         let pod = round.isMultiple(of: 2) ? client : server
-        try await perform(disturbance, on: node, pod, daemons, environment, load)
-        #expect(eventually(within: .seconds(30)) { load.servedSince >= 20 }, "new connections are served afterwards")
-        let noticed = load.stop()
+        let noticed = try await endure(disturbance, on: node, pod, daemons, connecting: client, to: address)
         tally.add(noticed)
         if noticed.failedNew > 0 {
           let side = round.isMultiple(of: 2) ? "client" : "server"
@@ -88,19 +84,15 @@ struct DisturbTests {
   @Test("a restart loses nothing between two pods of one node, whose both ends stop at once")
   func oneNode() async throws {
     var tally = DisturbTally()
-    let environment = Disturbance.terminated.environment
-    try await DaemonFixture.with(environment: environment) { daemons in
+    try await DaemonFixture.with(environment: Disturbance.terminated.environment) { daemons in
       let node = daemons.mesh.left
       let client = try await daemons.pod("client", on: node)
       let server = try await daemons.pod("server", on: node)
       let echo = try TCPServer(in: server.pod, port: 8080, .echo)
       defer { echo.stop() }
       for _ in 0..<Self.rounds {
-        let address = server.address(port: 8080)
-        let load = DisturbLoad { try TCPClient(in: client.pod).connect(to: address) }
-        try await perform(.terminated, on: node, client, daemons, environment, load)
-        #expect(eventually(within: .seconds(30)) { load.servedSince >= 20 }, "new connections are served afterwards")
-        tally.add(load.stop())
+        tally.add(
+          try await endure(.terminated, on: node, client, daemons, connecting: client, to: server.address(port: 8080)))
       }
     }
     report(tally, of: "both pods of one ztunnel: SIGTERM, restart", mayBreakLive: true)
@@ -157,6 +149,17 @@ struct DisturbTests {
       #expect(tally.brokenLive == 0, "\(tally.reasons)")
       #expect(tally.lostBytes == 0)
     }
+  }
+
+  /// What clients in `client` noticed of a disturbance.
+  private func endure(
+    _ disturbance: Disturbance, on node: MeshFixture.MeshNode, _ pod: MeshPod, _ daemons: DaemonFixture,
+    connecting client: MeshPod, to address: SocketAddress
+  ) async throws -> DisturbTally {
+    let load = DisturbLoad { try TCPClient(in: client.pod).connect(to: address) }
+    try await perform(disturbance, on: node, pod, daemons, disturbance.environment, load)
+    #expect(eventually(within: .seconds(30)) { load.servedSince >= 20 }, "new connections are served afterwards")
+    return load.stop()
   }
 
   private func perform(

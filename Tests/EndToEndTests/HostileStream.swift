@@ -63,18 +63,6 @@ final class HostileStream: HTTP2StreamHandler {
   func streamClosed(_ end: HTTP2StreamEnd) { self.end = end }
 }
 
-extension EventLoop {
-  /// Waits until `condition` holds. Returns whether it did within the limit.
-  func eventually(within limit: Duration = .seconds(10), _ condition: () -> Bool) async -> Bool {
-    let end = ContinuousClock.now + limit
-    while !condition() {
-      if ContinuousClock.now >= end { return false }
-      await sleep(for: .milliseconds(2))
-    }
-    return true
-  }
-}
-
 /// Runs `body` on a loop that ends with it.
 func onPeerLoop<Result: Sendable>(
   _ body: @escaping @Sendable (EventLoop) async throws -> Result

@@ -1,4 +1,5 @@
 import Glibc
+import Linux
 
 /// Checks a condition every few milliseconds until it holds. Returns whether it did within the limit.
 public func eventually(within limit: Duration = .seconds(5), _ condition: () throws -> Bool) rethrows -> Bool {
@@ -19,6 +20,18 @@ public func eventually(
     if try await condition() { return true }
     if ContinuousClock.now >= deadline { return false }
     try await Task.sleep(for: .milliseconds(5))
+  }
+}
+
+extension EventLoop {
+  /// The same on a loop, for what happens there: others run meanwhile.
+  public func eventually(within limit: Duration = .seconds(10), _ condition: () -> Bool) async -> Bool {
+    let end = ContinuousClock.now + limit
+    while !condition() {
+      if ContinuousClock.now >= end { return false }
+      await sleep(for: .milliseconds(1))
+    }
+    return true
   }
 }
 

@@ -72,14 +72,14 @@ struct AcceptorTests {
       let acceptor = Acceptor(listener, loop: loop, reserve: shortage.reserve, trouble: trouble) { _, _ in accepted += 1
       }
       try acceptor.start()
-      #expect(await loop.waitUntil { turnedAway.value == 40 })
+      #expect(await loop.eventually { turnedAway.value == 40 })
       #expect(accepted == 0 && clients.allSatisfy(isClosed))
       shortage.isOver = true
       let address = try TCPSocket.localAddress(listener.socket.raw)
       let late = SharedDescriptor(
         Descriptor(owning: try system("socket") { Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0) }))
       try system("connect") { address.withKernelForm { connect(late.raw, $0, $1) } }
-      #expect(await loop.waitUntil { accepted == 1 })
+      #expect(await loop.eventually { accepted == 1 })
       #expect(
         output.messages == [
           "cannot accept connections for now", "turns connections away, so that their clients do not wait in vain",
@@ -99,10 +99,10 @@ struct AcceptorTests {
       let acceptor = Acceptor(listener, loop: loop, reserve: shortage.reserve, trouble: trouble) { _, _ in accepted += 1
       }
       try acceptor.start()
-      #expect(await loop.waitUntil { pauses.value >= 13 }, "longer than the patience with tunnels")
+      #expect(await loop.eventually { pauses.value >= 13 }, "longer than the patience with tunnels")
       #expect(accepted == 0 && !clients.contains(where: isClosed))
       shortage.isOver = true
-      #expect(await loop.waitUntil { accepted == 20 })
+      #expect(await loop.eventually { accepted == 20 })
       acceptor.stop(takingBacklog: false)
     }
   }
@@ -134,16 +134,5 @@ private final class LogCapture: @unchecked Sendable {
       set { metadata[key] = newValue }
     }
     func log(event: LogEvent) { capture.messages.append("\(event.message)") }
-  }
-}
-
-extension EventLoop {
-  /// Lets others run until `condition` holds; false when it does not within ten seconds.
-  fileprivate func waitUntil(_ condition: () -> Bool) async -> Bool {
-    for _ in 0..<1000 {
-      if condition() { return true }
-      await sleep(for: .milliseconds(10))
-    }
-    return condition()
   }
 }

@@ -22,18 +22,6 @@ func onPumpLoop(_ body: @escaping @Sendable (EventLoop) async throws -> Void) as
   }
 }
 
-extension EventLoop {
-  /// Waits until `condition` holds. Returns whether it did within ten seconds.
-  func eventually(_ condition: () -> Bool) async -> Bool {
-    let end = ContinuousClock.now + .seconds(10)
-    while !condition() {
-      if ContinuousClock.now >= end { return false }
-      await sleep(for: .milliseconds(1))
-    }
-    return true
-  }
-}
-
 /// How a pump ended, once it has.
 final class OutcomeBox {
   var outcome: PumpOutcome?
