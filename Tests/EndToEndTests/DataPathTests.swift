@@ -177,6 +177,26 @@ struct DataPathTests {
   }
 
   @Test(
+    "from a plain client find their own way whatever port its other connections have",
+    arguments: [IPAddress.Family.v4, .v6])
+  func plaintextPorts(family: IPAddress.Family) async throws {
+    try await MeshFixture.with { mesh in
+      let outside = try await mesh.pod("outside", on: mesh.left, inMesh: false)
+      let server = try await mesh.pod("server", on: mesh.right)
+      let echo = try TCPServer(in: server.pod, port: 8080, .echo)
+      defer { echo.stop() }
+      // The kernel has but these to choose from for a connection that the proxy opens with the client's address.
+      try server.pod.mustRun(["sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40003"])
+      let connections = try (40_000...40_003).map { port in
+        try TCPClient(in: outside.pod).connect(
+          to: server.address(family, port: 8080), from: outside.address(family, port: UInt16(port)))
+      }
+      for connection in connections { #expect(try connection.exchange("hello") == "hello") }
+      #expect(Set(echo.peers.map(\.ip)) == [outside.pod.address(family)])
+    }
+  }
+
+  @Test(
     "to hosts outside of the mesh leave as they are, whether the mesh knows the host or not",
     arguments: [true, false], [IPAddress.Family.v4, .v6])
   func plaintextOut(isKnown: Bool, family: IPAddress.Family) async throws {

@@ -47,22 +47,39 @@ struct Dialer {
     to target: SocketAddress, preserving source: IPAddress? = nil, congestionControl: String? = nil,
     in namespace: NetworkNamespace
   ) async throws(DialError) -> SharedDescriptor {
-    let family = target.ip.family
-    let socket = try await socket(family, in: namespace)
-    let raw = socket.raw
-    do throws(SystemError) {
-      if let mark = configuration.packetMark, mark != 0 { try TCPSocket.setMark(raw, mark) }
-    } catch { throw .refused(error) }
+    // A pod that calls itself would otherwise have both ends of the connection at one address and port pair.
+    let source = source.flatMap { $0 == target.ip ? nil : $0 }
+    var attempt = 0
+    while true {
+      let socket = try await socket(target.ip.family, in: namespace)
+      do throws(SystemError) {
+        try prepare(socket.raw, congestionControl)
+      } catch { throw .refused(error) }
+      let port = source == nil ? 0 : PreservedPort.candidate(attempt)
+      if let source { try preserve(source, port, on: socket.raw, target.ip.family) }
+      do throws(SystemError) {
+        if try TCPSocket.connect(socket.raw, target.ip.family, to: target) { return socket }
+      } catch {
+        guard port != 0, error.number == EADDRNOTAVAIL else { throw .refused(error) }
+        attempt += 1
+        continue
+      }
+      try await finish(socket.raw, to: target)
+      return socket
+    }
+  }
+
+  private func prepare(_ raw: CInt, _ congestionControl: String?) throws(SystemError) {
+    if let mark = configuration.packetMark, mark != 0 { try TCPSocket.setMark(raw, mark) }
     TCPSocket.setNoDelay(raw)
     if let keepAlive = configuration.keepAlive { TCPSocket.setKeepAlive(raw, keepAlive) }
     if let congestionControl { TCPSocket.setCongestionControl(raw, congestionControl) }
-    // A pod that calls itself would otherwise have both ends of the connection at one address and port pair.
-    if let source, source != target.ip { try preserve(source, on: raw, family) }
-    do throws(SystemError) {
-      if try TCPSocket.connect(raw, family, to: target) { return socket }
-    } catch { throw .refused(error) }
+  }
+
+  /// Waits for a connect that goes on in the background.
+  private func finish(_ raw: CInt, to target: SocketAddress) async throws(DialError) {
     switch TCPSocket.connectProgress(raw) {
-    case .connected: return socket
+    case .connected: return
     case .failed: break
     case .underWay:
       do throws(WaitError) { try await loop.writable(raw, until: .now + Self.limit) } catch {
@@ -75,7 +92,6 @@ struct Dialer {
     if let number = TCPSocket.pendingError(raw) {
       throw number == ETIMEDOUT ? .timeout(target) : .refused(SystemError("connect", number, subject: "\(target)"))
     }
-    return socket
   }
 
   /// A socket inside the namespace. When there are no descriptors left it takes one that was set aside, and then waits:
@@ -97,11 +113,20 @@ struct Dialer {
     }
   }
 
-  private func preserve(_ source: IPAddress, on raw: CInt, _ family: IPAddress.Family) throws(DialError) {
+  /// Gives the connection another host's address, and `port`; 0 leaves that to the kernel.
+  private func preserve(_ source: IPAddress, _ port: UInt16, on raw: CInt, _ family: IPAddress.Family)
+    throws(DialError)
+  {
     do throws(SystemError) {
       guard source.family == family else { throw SystemError("bind", EAFNOSUPPORT, subject: "\(source)") }
       try TCPSocket.setSpoofing(raw, family)
       try TCPSocket.setBindWithoutPort(raw)
+      if port != 0 {
+        try TCPSocket.setReuseAddress(raw)
+        do throws(SystemError) {
+          return try TCPSocket.bind(raw, family, to: SocketAddress(source, port))
+        } catch where error.number == EADDRINUSE {}
+      }
       try TCPSocket.bind(raw, family, to: SocketAddress(source, 0))
     } catch {
       if configuration.preservesSource == .required { throw .sourceNotPreserved(error) }
