@@ -125,7 +125,7 @@ struct Dialer {
         try TCPSocket.setReuseAddress(raw)
         do throws(SystemError) {
           return try TCPSocket.bind(raw, family, to: SocketAddress(source, port))
-        } catch where error.number == EADDRINUSE {}
+        } catch  where error.number == EADDRINUSE {}
       }
       try TCPSocket.bind(raw, family, to: SocketAddress(source, 0))
     } catch {
