@@ -254,7 +254,7 @@ final class Enrolment {
       throw error
     }
     if !proof.deviations.isEmpty {
-      record.observe(proof.escaped)
+      record.observe(proof)
       try await write(settings, in: namespace, against: proof.deviations)
       proof = try await prove(settings, in: namespace)
     }
@@ -445,7 +445,7 @@ final class Enrolment {
       EnrolmentProof(
         uid: uid, workload: subject, namespace: actual?.namespace.identity, code: record.code, since: record.since,
         lastProven: record.lastProven, deviations: record.deviations, missingListeners: record.missingListeners,
-        hasIdentity: record.hasIdentity, escapedPackets: record.escapes.total),
+        hasIdentity: record.hasIdentity, escapedPackets: record.escapes.total, stoppedPackets: record.stops.total),
       of: uid)
   }
 

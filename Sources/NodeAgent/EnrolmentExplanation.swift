@@ -61,6 +61,7 @@ public struct EnrolmentExplanation: Equatable, Sendable {
     fact("uid", workload["uid"]?.string)
     fact("service account", workload["serviceAccount"]?.string)
     fact("escaped packets", workload["escapedPackets"]?.integer.map(String.init))
+    fact("stopped packets", workload["stoppedPackets"]?.integer.map(String.init))
     fact("certificate", workload["identity"]?.string)
     let missing = workload["missingListeners"]?.array?.compactMap(\.integer) ?? []
     if !missing.isEmpty { fact("nobody listens", missing.map(String.init).joined(separator: ", ")) }

@@ -27,5 +27,13 @@ enum EnrolmentMetrics {
     ) { samples in
       samples.add([:], Int64(clamping: proofs.escapedPackets))
     }
+    registry.collect(
+      MetricDescription(
+        .counter, "node_agent_stopped_packets",
+        "Packets that would have opened a connection past ztunnel, out of or into workloads of the mesh, and were dropped"
+      )
+    ) { samples in
+      samples.add([:], Int64(clamping: proofs.stoppedPackets))
+    }
   }
 }

@@ -44,6 +44,8 @@ public struct EnrolmentProof: Equatable, Sendable {
   /// Packets that left the namespace past ztunnel since this agent looks after it. Nil when nobody counts. Counts that
   /// somebody wiped out between two looks are missing from it.
   public var escapedPackets: UInt64?
+  /// Packets that would have opened a connection past ztunnel, out or in, and were dropped. Counted like `escapedPackets`.
+  public var stoppedPackets: UInt64?
 }
 
 extension EnrolmentProof {
@@ -67,6 +69,7 @@ extension EnrolmentProof {
     private(set) var missingListeners: [UInt16] = []
     private(set) var hasIdentity: Bool?
     private(set) var escapes = EscapeCount()
+    private(set) var stops = EscapeCount()
 
     init(since: LogTimestamp) { self.since = since }
 
@@ -86,7 +89,7 @@ extension EnrolmentProof {
       case .captured(let proof, let isAcknowledged):
         lastProven = now
         missingListeners = proof.missingListeners
-        escapes.observe(proof.escaped)
+        observe(proof)
         next = isAcknowledged && missingListeners.isEmpty && hasIdentity != false ? .proven : .pending
       }
       guard next != code else { return false }
@@ -98,7 +101,10 @@ extension EnrolmentProof {
     /// What ztunnel says of the workload's certificate. The next finding goes by it.
     mutating func take(identity: Bool?) { hasIdentity = identity }
 
-    /// A count that was read where nothing was proven.
-    mutating func observe(_ escaped: UInt64?) { escapes.observe(escaped) }
+    /// Takes the counts, also where nothing else was proven.
+    mutating func observe(_ proof: NamespaceProof) {
+      escapes.observe(proof.escaped)
+      stops.observe(proof.stopped)
+    }
   }
 }

@@ -7,6 +7,7 @@ public final class EnrolmentProofs: Sendable {
     var proofs: [WorkloadUID: EnrolmentProof] = [:]
     /// What was counted for workloads that are gone.
     var escapedOfGone: UInt64 = 0
+    var stoppedOfGone: UInt64 = 0
   }
 
   private let state = Mutex(State())
@@ -25,11 +26,20 @@ public final class EnrolmentProofs: Sendable {
     }
   }
 
+  /// Packets that would have gone past ztunnel and were dropped, counted like ``escapedPackets``.
+  public var stoppedPackets: UInt64 {
+    state.withLock { state in
+      state.proofs.values.reduce(state.stoppedOfGone) { $0 &+ ($1.stoppedPackets ?? 0) }
+    }
+  }
+
   /// Nil: the workload is neither wanted nor in place any more.
   func publish(_ proof: EnrolmentProof?, of uid: WorkloadUID) {
     state.withLock { state in
       let last = state.proofs.updateValue(proof, of: uid)
-      if proof == nil { state.escapedOfGone &+= last?.escapedPackets ?? 0 }
+      guard proof == nil, let last else { return }
+      state.escapedOfGone &+= last.escapedPackets ?? 0
+      state.stoppedOfGone &+= last.stoppedPackets ?? 0
     }
   }
 }

@@ -145,6 +145,11 @@ public final class NodeAgent {
         "DNS of pods is captured",
         metadata: ["ztunnel": "serves it on port 15053, unless ISTIO_META_DNS_CAPTURE says no"])
     }
+    if configuration.redirection.stopsEscapes, !Redirector.canStopEscapes {
+      logger.warning(
+        "what slips past capture is counted, not stopped, until the fence is up",
+        metadata: ["reason": "the kernel has no owner match (xt_owner)"])
+    }
     signals = try SignalSource(Self.signals, on: loop) { [weak self] number in self?.signalled(by: number) }
     // What comes next may wait for threads that wait for others.
     showLife()

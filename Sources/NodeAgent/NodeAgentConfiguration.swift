@@ -97,7 +97,7 @@ public struct NodeAgentConfiguration: Sendable {
         expected: "at least 100ms")
     }
     cleanupOnExit = flags.cleanupOnExit
-    fences = try Self.boolean("AMBIENT_FENCE", environment, default: true)
+    fences = try Self.fences(environment)
     statusSocket = environment["AMBIENT_STATUS_SOCKET"] ?? Self.defaultStatusSocket
     guard statusSocket.hasPrefix("/") else {
       throw ConfigurationError(setting: "AMBIENT_STATUS_SOCKET", value: statusSocket, expected: "an absolute path")
@@ -178,10 +178,16 @@ public struct NodeAgentConfiguration: Sendable {
       dnsCapture: try boolean("AMBIENT_DNS_CAPTURE", environment, default: false),
       ipv6: try boolean("AMBIENT_IPV6", environment, default: true),
       countsEscapes: try boolean("AMBIENT_ESCAPE_COUNTER", environment, default: true),
+      stopsEscapes: try fences(environment),
       probeSourceV4: try address(
         "HOST_PROBE_SNAT_IP", environment, .v4, default: RedirectionSettings.defaultProbeSourceV4),
       probeSourceV6: try address(
         "HOST_PROBE_SNAT_IPV6", environment, .v6, default: RedirectionSettings.defaultProbeSourceV6))
+  }
+
+  /// Whether what is not captured is cut off, rather than left to pass. Throws ``ConfigurationError``.
+  private static func fences(_ environment: [String: String]) throws(ConfigurationError) -> Bool {
+    try boolean("AMBIENT_FENCE", environment, default: true)
   }
 
   // MARK: Values

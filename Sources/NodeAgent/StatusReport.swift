@@ -83,6 +83,8 @@ public struct StatusReport: Equatable, Sendable {
         .init(key: "lastProven", value: proof.lastProven.map { .string("\($0)") } ?? .null),
         .init(
           key: "escapedPackets", value: proof.escapedPackets.map { .integer(Int(clamping: $0)) } ?? .null),
+        .init(
+          key: "stoppedPackets", value: proof.stoppedPackets.map { .integer(Int(clamping: $0)) } ?? .null),
         .init(key: "missingListeners", value: .array(proof.missingListeners.map { .integer(Int($0)) })),
         .init(key: "identity", value: proof.hasIdentity.map { $0 ? "held" : "missing" } ?? .null),
         .init(key: "deviations", value: .strings(proof.deviations)),

@@ -26,7 +26,8 @@ struct Run: ParsableCommand {
         AMBIENT_RECONCILE_INTERVAL  how often enrolled namespaces are proven again
                                     (default 30s)
         AMBIENT_FENCE               cut off a workload whose capture cannot be
-                                    proven (default true)
+                                    proven, and stop what slips past it before
+                                    that is noticed (default true)
         AMBIENT_ESCAPE_COUNTER      count packets that leave a workload past
                                     ztunnel (default true)
         AMBIENT_PROBE_MODE          how the node's probes get past ztunnel: host

@@ -16,6 +16,7 @@ struct ChainName: Hashable, Sendable, ExpressibleByStringLiteral, CustomStringCo
   static let preroutingRules: ChainName = "ISTIO_PRERT"
   static let outputRules: ChainName = "ISTIO_OUTPUT"
   static let plaintextWatch: ChainName = "ISTIO_WATCH"
+  static let arrivalWatch: ChainName = "ISTIO_WATCH_IN"
   static let fenceInput: ChainName = "ISTIO_FENCE_IN"
   static let fenceOutput: ChainName = "ISTIO_FENCE_OUT"
   static let hostProbes: ChainName = "ISTIO_POSTRT"

@@ -39,6 +39,12 @@ struct KernelExtensions {
     return revisions
   }
 
+  /// Whether the kernel has the `owner` match, which is one for both families. Asked once.
+  static let knowsSenders: Bool = {
+    let match = ExtensionCodec.encode(.sentByProcess).identity
+    return (try? KernelExtensions(family: .v4).newest(of: [match.revision], match.name, isTarget: false)) != nil
+  }()
+
   private func newest(of candidates: [UInt8], _ name: [UInt8], isTarget: Bool) throws(RedirectionError) -> UInt8 {
     let name = String(decoding: name, as: UTF8.self)
     for revision in candidates

@@ -11,6 +11,9 @@ public struct NamespaceProof: Equatable, Sendable {
   /// Packets that left the pod although capture should have taken them: connections opened past ztunnel, and answers of
   /// the application to ztunnel that went out instead. Counted since the rules were written. Nil when nobody counts.
   public var escaped: UInt64?
+  /// Packets that would have opened a connection past ztunnel and were dropped. Counted since the rules were written. Nil
+  /// when nobody counts.
+  public var stopped: UInt64?
 
   /// The ports ztunnel must listen on for a pod to be served (zds.md §12).
   public static let neededListeners: Set<UInt16> = [
@@ -25,11 +28,12 @@ public struct NamespaceProof: Equatable, Sendable {
 
   public init(
     deviations: [RedirectionDeviation] = [], isFenced: Bool = false, listeners: Set<UInt16>? = Self.neededListeners,
-    escaped: UInt64? = nil
+    escaped: UInt64? = nil, stopped: UInt64? = nil
   ) {
     self.deviations = deviations
     self.isFenced = isFenced
     self.listeners = listeners
     self.escaped = escaped
+    self.stopped = stopped
   }
 }

@@ -17,6 +17,9 @@ public struct RedirectionSettings: Equatable, Sendable {
   public var rerouteInterfaces: [InterfaceName]
   /// Counts the packets that leave the pod past ztunnel. Capture does not depend on it; the reference knows no such rules.
   public var countsEscapes: Bool
+  /// Drops what would open a connection past ztunnel, in either direction, so that it is tried again once capture is
+  /// whole. Only together with `countsEscapes`; without effect where the kernel has no `owner` match.
+  public var stopsEscapes: Bool
   /// How host probes are told apart.
   public var probeRecognition: ProbeRecognition
   /// The address that marks a host probe, which is never captured. An IPv4 address.
@@ -26,7 +29,7 @@ public struct RedirectionSettings: Equatable, Sendable {
 
   public init(
     dnsCapture: Bool = false, ipv6: Bool = true, bypassInboundCapture: Bool = false,
-    rerouteInterfaces: [InterfaceName] = [], countsEscapes: Bool = false,
+    rerouteInterfaces: [InterfaceName] = [], countsEscapes: Bool = false, stopsEscapes: Bool = false,
     probeRecognition: ProbeRecognition = .rewrittenSource,
     probeSourceV4: IPAddress = Self.defaultProbeSourceV4,
     probeSourceV6: IPAddress = Self.defaultProbeSourceV6
@@ -37,6 +40,7 @@ public struct RedirectionSettings: Equatable, Sendable {
     self.rerouteInterfaces = rerouteInterfaces
     self.probeRecognition = probeRecognition
     self.countsEscapes = countsEscapes
+    self.stopsEscapes = stopsEscapes
     self.probeSourceV4 = probeSourceV4
     self.probeSourceV6 = probeSourceV6
   }
@@ -47,6 +51,14 @@ public struct RedirectionSettings: Equatable, Sendable {
     case .v4: probeSourceV4
     case .v6: probeSourceV6
     }
+  }
+
+  /// The same without what this kernel cannot do and capture can do without. Throws what ``validate()`` throws.
+  func ofThisKernel() throws(RedirectionError) -> RedirectionSettings {
+    try validate()
+    var settings = self
+    settings.stopsEscapes = stopsEscapes && KernelExtensions.knowsSenders
+    return settings
   }
 
   /// Throws ``RedirectionError/probeSourceOfWrongFamily(address:family:)``: a probe address of the other family would

@@ -20,6 +20,10 @@ public struct Redirector: Sendable {
     visit = NamespaceVisit(lockPath: lockPath, lockTimeout: lockTimeout)
   }
 
+  /// Whether this kernel can tell packets of the pod's own processes apart, which
+  /// ``RedirectionSettings/stopsEscapes`` takes.
+  public static var canStopEscapes: Bool { KernelExtensions.knowsSenders }
+
   /// Makes the namespace hold exactly what `settings` ask for, and proves it by reading everything back.
   ///
   /// Writes only tables, routes and rules that differ. Foreign rules stay. Recovers from any older or half-written state of
@@ -27,7 +31,7 @@ public struct Redirector: Sendable {
   public func apply(
     _ settings: RedirectionSettings, in namespace: NetworkNamespace
   ) throws(RedirectionError) -> RedirectionReport {
-    try settings.validate()
+    let settings = try settings.ofThisKernel()
     return try visit.enter(namespace) { () throws(RedirectionError) in
       let support = try IPv6Support.read()
       var report = RedirectionReport(degradations: settings.ipv6 ? support.degradations : [])
@@ -57,7 +61,7 @@ public struct Redirector: Sendable {
   public func prove(
     _ settings: RedirectionSettings, in namespace: NetworkNamespace
   ) throws(RedirectionError) -> NamespaceProof {
-    try settings.validate()
+    let settings = try settings.ofThisKernel()
     return try visit.enter(namespace) { () throws(RedirectionError) in
       let support = try IPv6Support.read()
       var routing = try PolicyRouting()
@@ -65,9 +69,10 @@ public struct Redirector: Sendable {
       var listeners: Set<UInt16>?
       // A kernel without sock_diag says nothing against the pod: then ztunnel's word has to do.
       do { listeners = try MeshListeners.ports() } catch {}
+      let reading = settings.countsEscapes ? try escapes(settings, support) : nil
       return NamespaceProof(
         deviations: deviations, isFenced: try isFenced(settings, support), listeners: listeners,
-        escaped: settings.countsEscapes ? try escaped(settings, support) : nil)
+        escaped: reading?.escaped, stopped: reading?.stopped)
     }
   }
 
@@ -96,7 +101,7 @@ public struct Redirector: Sendable {
   public func check(
     _ settings: RedirectionSettings, in namespace: NetworkNamespace
   ) throws(RedirectionError) -> [RedirectionDeviation] {
-    try settings.validate()
+    let settings = try settings.ofThisKernel()
     return try visit.enter(namespace) { () throws(RedirectionError) in
       var routing = try PolicyRouting()
       return try deviations(settings, try IPv6Support.read(), &routing)
@@ -192,15 +197,19 @@ public struct Redirector: Sendable {
     return wrote
   }
 
-  /// What the watch has counted. A chain with other rules counts something else, and is repaired.
-  private func escaped(_ settings: RedirectionSettings, _ support: IPv6Support) throws(RedirectionError) -> UInt64 {
-    var sum: UInt64 = 0
+  /// What the watch has counted, in both families.
+  private func escapes(
+    _ settings: RedirectionSettings, _ support: IPv6Support
+  ) throws(RedirectionError) -> EscapeWatch.Reading {
+    var sum = EscapeWatch.Reading()
     for family in support.families {
       let table = TableIdentity(family: family, name: .mangle)
       guard try TableSession.existing(family).contains(table) else { continue }
-      let packets = try TableSession.packets(.plaintextWatch, in: table)
-      guard packets.count == RuleCatalogue(settings: settings, family: family).watch.count else { continue }
-      sum = packets.suffix(RuleCatalogue.countingRules).reduce(sum, &+)
+      let reading = try EscapeWatch(settings: settings, family: family).reading { chain throws(RedirectionError) in
+        try TableSession.packets(chain, in: table)
+      }
+      sum.escaped &+= reading.escaped
+      sum.stopped &+= reading.stopped
     }
     return sum
   }

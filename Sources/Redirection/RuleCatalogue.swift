@@ -61,46 +61,11 @@ struct RuleCatalogue {
 
   private func mangle(_ table: TableIdentity) -> TablePlan {
     var plan = marks(table)
-    guard settings.countsEscapes else { return plan }
-    plan.jumps.append(
-      .init(from: "POSTROUTING", to: .plaintextWatch, reason: "what leaves the pod is looked at where it leaves"))
-    plan.chains.append(PlannedChain(name: .plaintextWatch, rules: watch))
+    let watch = EscapeWatch(settings: settings, family: family)
+    plan.jumps += watch.jumps
+    plan.chains += watch.chains
     return plan
   }
-
-  /// Counts what must not leave. In `mangle` POSTROUTING, where the interface is the one the packet really takes. The last
-  /// ``countingRules`` rules count.
-  var watch: [PlannedRule] {
-    [
-      PlannedRule(
-        identifier: "W1", rule: Rule(output: .loopback(inverted: false), target: .returnToCaller),
-        reason: "loopback does not leave the pod; captured packets go to ztunnel through it")
-    ]
-      + probes.answering.map { rule in
-        PlannedRule(identifier: "W2", rule: rule, reason: "what is sent to who probes is left alone")
-      } + [
-        PlannedRule(
-          identifier: "W3",
-          rule: Rule(
-            transport: .tcp,
-            matches: [
-              .tcp(PortMatch(opens: true)),
-              .mark(MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask, inverted: true)),
-            ],
-            target: .fallThrough),
-          reason: "counts connections that are opened past ztunnel"),
-        PlannedRule(
-          identifier: "W4",
-          rule: Rule(
-            transport: .tcp,
-            matches: [.mark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))],
-            target: .fallThrough),
-          reason: "counts the application's answers to ztunnel that leave instead of going back to it"),
-      ]
-  }
-
-  /// How many rules at the end of ``ChainName/plaintextWatch`` count.
-  static let countingRules = 2
 
   private func marks(_ table: TableIdentity) -> TablePlan {
     plan(

@@ -202,16 +202,21 @@ struct EnrolmentProofTests {
     }
   }
 
-  @Test("packets that escaped are counted on, over rules written anew and workloads that are gone")
+  @Test("packets that escaped or were stopped are counted on, over rules written anew and workloads that are gone")
   func escapes() async throws {
     try await Scene.play { scene in
       let identity = try scene.namespaces.make("a")
-      scene.redirection.state.withLock { $0.escaped = 5 }
+      scene.redirection.state.withLock {
+        $0.escaped = 5
+        $0.stopped = 50
+      }
       scene.want("a")
       #expect(await scene.proves("a", .proven))
       #expect(scene.proof("a")?.escapedPackets == 5)
+      #expect(scene.proof("a")?.stoppedPackets == 50)
       scene.redirection.state.withLock {
         $0.escaped = 2
+        $0.stopped = 20
         $0.deviating.insert(identity)
       }
       scene.enroller.verifyAll()
@@ -219,6 +224,7 @@ struct EnrolmentProofTests {
       scene.want()
       #expect(await scene.loop.waitUntil { scene.enroller.proofs.all.isEmpty })
       #expect(scene.enroller.proofs.escapedPackets == 7)
+      #expect(scene.enroller.proofs.stoppedPackets == 70)
     }
   }
 

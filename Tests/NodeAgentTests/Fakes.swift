@@ -22,6 +22,7 @@ final class FakeRedirection: PodRedirecting {
     /// Namespaces in which ztunnel does not listen.
     var unserved: Set<NamespaceIdentity> = []
     var escaped: UInt64 = 0
+    var stopped: UInt64 = 0
     /// Fences are in the journal, too.
     var notesFences = false
     /// What is refused: `apply`, `remove`, `prove`, `fence`.
@@ -57,7 +58,8 @@ final class FakeRedirection: PodRedirecting {
       return NamespaceProof(
         deviations: deviates ? [RedirectionDeviation(subject: "nat", difference: "gone")] : [],
         isFenced: state.fenced.contains(id),
-        listeners: state.unserved.contains(id) ? [] : NamespaceProof.neededListeners, escaped: state.escaped)
+        listeners: state.unserved.contains(id) ? [] : NamespaceProof.neededListeners, escaped: state.escaped,
+        stopped: state.stopped)
     }
   }
 

@@ -4,7 +4,7 @@ import Vocabulary
 @testable import Redirection
 
 /// A pod and somebody it talks to, on one wire.
-final class Wire {
+final class Wire: Sendable {
   let pod: TestNamespace
   let peer: TestNamespace
   var redirector: Redirector { pod.redirector }
