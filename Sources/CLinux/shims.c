@@ -137,6 +137,8 @@ int ambient_pipe(int ends[2], int capacity) {
   return 0;
 }
 
+int ambient_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
+
 ssize_t ambient_splice(int from, int to, size_t count) {
   return splice(from, NULL, to, NULL, count, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 }

@@ -12,6 +12,16 @@ public struct NamespaceIdentity: Hashable, Sendable, CustomStringConvertible {
     self.inode = inode
   }
 
+  /// The namespace that a socket belongs to, wherever its owner is. Throws ``SystemError``, among others for want of
+  /// CAP_NET_ADMIN there.
+  public init(ofSocket raw: CInt) throws(SystemError) {
+    let place = Descriptor(owning: try system("ioctl", "SIOCGSKNS") { ambient_namespace_of_socket(raw) })
+    let number = place.raw
+    var status = stat()
+    try system("fstat", "network namespace of a socket") { fstat(number, &status) }
+    self.init(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+  }
+
   /// `net:[<inode>]`, the form `readlink /proc/self/ns/net` shows.
   public var description: String { "net:[\(inode)]" }
 }

@@ -110,9 +110,9 @@ public enum TCPSocket {
     }
   }
 
-  /// Makes the coming close a reset instead of an orderly end.
-  public static func setResetOnClose(_ raw: CInt) {
-    var value = linger(l_onoff: 1, l_linger: 0)
+  /// Makes the coming close a reset instead of an orderly end; or an orderly end again.
+  public static func setResetOnClose(_ raw: CInt, _ isOn: Bool = true) {
+    var value = linger(l_onoff: isOn ? 1 : 0, l_linger: 0)
     _ = setsockopt(raw, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
   }
 
@@ -121,6 +121,14 @@ public enum TCPSocket {
   {
     var value = value
     try system("setsockopt", name) { setsockopt(raw, level, option, &value, socklen_t(MemoryLayout<CInt>.size)) }
+  }
+
+  /// Whether it is a TCP socket at all. Throws ``SystemError`` where it is no socket.
+  public static func isStream(_ raw: CInt) throws(SystemError) -> Bool {
+    var number: CInt = 0
+    var length = socklen_t(MemoryLayout<CInt>.size)
+    try system("getsockopt", "SO_PROTOCOL") { getsockopt(raw, SOL_SOCKET, SO_PROTOCOL, &number, &length) }
+    return number == CInt(IPPROTO_TCP)
   }
 
   // MARK: Addresses

@@ -190,7 +190,7 @@ struct ShutdownTests {
     defer { try? FileManager.default.removeItem(atPath: directory) }
     let manager = try NotifySocket(path: directory + "/notify")
     let environment = [
-      "NOTIFY_SOCKET": manager.path, "FDSTORE": "7", "WATCHDOG_USEC": "6000000", "ISTIO_META_DNS_CAPTURE": "false",
+      "NOTIFY_SOCKET": manager.path, "FDSTORE": "9", "WATCHDOG_USEC": "6000000", "ISTIO_META_DNS_CAPTURE": "false",
     ]
     try await MeshFixture.with { mesh in
       let first = try mesh.left.ztunnel
@@ -199,17 +199,17 @@ struct ShutdownTests {
       #expect(first.waitForExit(within: .seconds(10)) == 0)
       let process = try mesh.startZtunnel(on: mesh.left, environment)
       let pod = try await mesh.pod("one", on: mesh.left)
-      #expect(eventually { manager.stored.count == 3 })
-      let ports = Set(manager.stored.compactMap { try? WaitingSocket($0.descriptor.raw)?.address.port })
+      #expect(eventually { manager.stored.count == 4 })
+      let ports = Set(manager.stored.compactMap { try? WaitingSocket($0.descriptor.raw)?.address?.port })
       #expect(ports == [15001, 15006, 15008])
       #expect(Set(manager.stored.map(\.name)).count == 1)
       _ = try await mesh.pod("two", on: mesh.left)
-      #expect(eventually { manager.stored.count == 6 })
+      #expect(eventually { manager.stored.count == 8 })
       _ = try await mesh.pod("three", on: mesh.left)
       #expect(process.waitForLine("the descriptor store is full") != nil)
-      #expect(manager.stored.count == 6)
+      #expect(manager.stored.count == 8)
       try await mesh.left.agent.remove(pod)
-      #expect(eventually { manager.stored.count == 3 })
+      #expect(eventually { manager.stored.count == 4 })
       #expect(eventually { manager.lastSign != nil })
       process.signal(SIGTERM)
       #expect(process.waitForExit(within: .seconds(10)) == 0)

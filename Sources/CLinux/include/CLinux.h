@@ -49,6 +49,9 @@ int ambient_accept(int listener, struct sockaddr *address, socklen_t *length);
 
 // A pipe, non-blocking and close-on-exec, of `capacity` bytes where the system allows it. Returns 0, or -1 with errno.
 int ambient_pipe(int ends[2], int capacity);
+
+// memfd_create(2), close-on-exec.
+int ambient_memory_file(const char *name);
 // Moves up to `count` bytes between a socket and a pipe without copying them to user space. Returns bytes, 0 at the end
 // of the source, or -1 with errno.
 ssize_t ambient_splice(int from, int to, size_t count);

@@ -19,6 +19,8 @@ enum DNSSockets {
         case .datagrams: sockets.datagrams.append(DatagramListener(socket: socket.descriptor, family: family))
         case .listener:
           sockets.listeners.append(PodListener(role: .dns, socket: socket.descriptor, isTransparent: false))
+        // Has no address.
+        case .mailbox: break
         }
       }
       // They are made and kept in pairs.

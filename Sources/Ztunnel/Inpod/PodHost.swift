@@ -151,7 +151,9 @@ final class PodHost: ZDSClientHandler {
   /// oldest one runs: longer than clients and peers have patience.
   func serveOn(until end: ContinuousClock.Instant) async {
     while hasSuccessorToCome, !isCut, .now < end {
-      if await load().isNothing { return }
+      // Sums of all pods: as long as there is one whose sockets nobody keeps, its connections count.
+      let isMoving = served.allSatisfy { isKept($0.key.uid, $0.value) }
+      if await load().isNothing(moving: isMoving) { return }
       await loop.sleep(for: min(Self.look, end - .now))
     }
   }

@@ -49,8 +49,18 @@ enum PodListeners {
     if let dnsProxy = configuration.dnsProxy {
       try DNSSockets.open(dnsProxy, in: namespace, adopting: &escrow, configuration, into: &sockets)
     }
+    sockets.mailboxes = try mailboxes(in: namespace, adopting: &escrow)
     sockets.localCongestionControl = InheritedOptions.set(on: sockets.listeners, configuration)
     return sockets
+  }
+
+  /// Several where earlier ztunnels did not know of each other.
+  private static func mailboxes(
+    in namespace: NetworkNamespace, adopting escrow: inout [EscrowedSocket]
+  ) throws(PodListenerError) -> [Mailbox] {
+    let adopted = escrow.take { $0.kind == .mailbox }.map { Mailbox(adopting: $0.descriptor) }
+    if !adopted.isEmpty { return adopted }
+    do { return [try namespace.enter { try Mailbox() }] } catch { throw .namespace("\(error)") }
   }
 
   /// Several where earlier ztunnels did not know of each other: each has a queue of its own, and none may be closed
@@ -62,7 +72,12 @@ enum PodListeners {
     let address = { (family: IPAddress.Family) in
       SocketAddress(role == .socks ? .loopback(family) : .any(family), role.rawValue)
     }
-    let adopted = escrow.take { $0.kind == .listener && $0.address == address($0.family) }
+    let adopted = escrow.take {
+      if case .listener(let family, let bound) = $0.kind { bound == address(family) } else { false }
+    }
+    func has(_ family: IPAddress.Family) -> Bool {
+      adopted.contains { if case .listener(family, _) = $0.identity.kind { true } else { false } }
+    }
     var listeners: [PodListener] = []
     do throws(SystemError) {
       for socket in adopted {
@@ -72,11 +87,11 @@ enum PodListeners {
       }
     } catch { throw .socket(port: role.rawValue, error) }
     let wantsIPv6 = configuration.ipv6Enabled && role != .socks
-    if adopted.contains(where: { $0.identity.family == .v6 || !wantsIPv6 }) { return listeners }
+    if has(.v6) || !adopted.isEmpty && !wantsIPv6 { return listeners }
 
     let (socket, family) = try make(ipv6: wantsIPv6, in: namespace)
     // A kernel without IPv6: there is nothing to add to what was adopted.
-    if adopted.contains(where: { $0.identity.family == family }) { return listeners }
+    if has(family) { return listeners }
     do throws(SystemError) {
       if let mark = configuration.packetMark { try TCPSocket.setMark(socket.raw, mark) }
       if configuration.sharesPorts {

@@ -27,6 +27,8 @@ final class ZtunnelMetrics: Sendable {
   let poolStreams: MetricFamily<Counter>
   let acceptPauses: Counter
   let turnedAway: Counter
+  let connectionsLeft: Counter
+  let connectionsTakenOver: Counter
   /// How it goes with the control plane; nil without one.
   private let controlPlane = Mutex<(@Sendable () -> XDSStatistics)?>(nil)
   /// What the workers last said of themselves.
@@ -84,6 +86,10 @@ final class ZtunnelMetrics: Sendable {
       "ztunnel_accept_pauses", "Times that a listener paused for lack of descriptors or memory")
     turnedAway = registry.counter(
       "ztunnel_tunnels_turned_away", "Tunnels of peers that were closed at once for lack of descriptors")
+    connectionsLeft = registry.counter(
+      "ztunnel_connections_left", "Plain connections that were left to the next ztunnel at the end")
+    connectionsTakenOver = registry.counter(
+      "ztunnel_connections_taken_over", "Plain connections that an earlier ztunnel has left")
     for reporter in TrafficLabels.Reporter.allCases {
       // A histogram that is there from the start makes rates right from the first observation.
       _ = (connectDurations(reporter.rawValue), handshakeDurations(reporter.rawValue))

@@ -19,6 +19,11 @@ struct ConnectionFacts {
     case address(SocketAddress)
     case hostname(String)
 
+    /// Nil for a name.
+    var address: SocketAddress? {
+      if case .address(let address) = self { address } else { nil }
+    }
+
     var description: String {
       switch self {
       case .address(let address): "\(address)"

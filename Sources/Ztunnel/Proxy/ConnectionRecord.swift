@@ -1,3 +1,4 @@
+import Linux
 import Mesh
 import Telemetry
 import Vocabulary
@@ -44,10 +45,11 @@ final class ConnectionRecord {
   private var counted = PumpOutcome()
   private var isComplete = false
 
-  /// `attempt` is how many upstreams were chosen for the connection, this one included.
+  /// `attempt` is how many upstreams were chosen for the connection, this one included. `moved` is what an earlier process
+  /// has moved of it, and has counted.
   init(
     _ record: AccessLogRecord, _ facts: ConnectionFacts, of pod: PodWorker, since start: ContinuousClock.Instant,
-    attempt: UInt8 = 1
+    attempt: UInt8 = 1, after moved: PumpOutcome? = nil
   ) {
     var record = record
     record.endpointsTried = attempt
@@ -58,7 +60,7 @@ final class ConnectionRecord {
     actual = facts.actual
     self.pod = pod
     self.start = start
-    pod.worker.context.accessLog.write(.opened(record))
+    if let moved { counted = moved } else { pod.worker.context.accessLog.write(.opened(record)) }
     if facts.isDestinationPending { pending = PendingLabels(facts.labels) } else { countOpening(facts.labels) }
     pod.live[ObjectIdentifier(self)] = self
     if record.direction == .outbound { pod.openedOutbound &+= 1 } else { pod.openedInbound &+= 1 }
@@ -83,6 +85,30 @@ final class ConnectionRecord {
       self.pump = nil
       complete(outcome)
     }
+    guard pump.canLeave else { return }
+    pod.canMove(connection) { [unowned self] put in move(put) }
+  }
+
+  /// Leaves the connection to somebody else, through `put`. It goes on there, log line and all; here it is over. Where that
+  /// fails it is cut.
+  private func move(_ put: (MovedConnection) -> Bool) {
+    guard !isComplete, let pump else { return }
+    let left = pump.leave()
+    self.pump = nil
+    var outcome = left?.position.outcome ?? counted
+    guard let left,
+      put(
+        MovedConnection(
+          direction: record.direction, peer: record.source.address, original: original?.address, actual: actual,
+          startedAt: BootClock.milliseconds(ago: .now - start), attempts: record.endpointsTried, left: left))
+    else {
+      outcome.failure = .drained
+      return complete(outcome)
+    }
+    isComplete = true
+    count(outcome)
+    series?.closed(ResponseFlag(nil))
+    pod.live[ObjectIdentifier(self)] = nil
   }
 
   /// Ends a connection that moved no bytes.

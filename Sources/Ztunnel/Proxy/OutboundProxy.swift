@@ -89,6 +89,30 @@ struct OutboundProxy {
     }
   }
 
+  /// Goes on with a connection that an earlier process has left, to where it led then.
+  static func resume(_ moved: MovedConnection, of pod: PodWorker) async {
+    let connection = TrackedConnection(holdsSocket: true)
+    pod.begin(connection)
+    let original = moved.original ?? moved.actual
+    do throws(ProxyError) {
+      let source = try await pod.worker.localWorkload(pod.pod.info)
+      try connection.check()
+      let mesh = pod.mesh
+      func address(_ ip: IPAddress) -> NetworkAddress { NetworkAddress(network: mesh.settings.network, ip: ip) }
+      let upstream = Upstream.plain(
+        moved.actual, mesh.workload(at: address(moved.actual.ip)),
+        mesh.service(at: address(original.ip), clientNamespace: source.namespace))
+      let record = ConnectionRecord(
+        upstream.record(from: source, moved.peer), upstream.facts(from: source, to: original), of: pod,
+        since: moved.start, attempt: moved.attempts, after: moved.left.position.outcome)
+      record.relay(connection, through: SocketPump(resuming: moved.left, pod.worker))
+    } catch {
+      moved.reset()
+      pod.deny(from: moved.peer, to: original, .outbound, error)
+      pod.end(connection)
+    }
+  }
+
   private enum UpstreamEnd {
     case socket(SharedDescriptor)
     case stream(HTTP2Stream)

@@ -38,33 +38,13 @@ struct PassthroughProxy {
   }
 
   private func serve(_ destination: SocketAddress, _ workload: Workload, since start: ContinuousClock.Instant) async {
-    let source = pod.mesh.workload(at: NetworkAddress(network: pod.mesh.settings.network, ip: peer.ip))
-    let service = pod.mesh.attributedService(of: workload, forwardedHost: nil, port: destination.port)
-    let record = ConnectionRecord(
-      AccessLogRecord(
-        source: .init(peer, source, proven: nil), destination: .init(destination, workload, proven: nil),
-        service: service?.hostname, direction: .inbound),
-      ConnectionFacts(
-        labels: TrafficLabels(
-          reporter: .destination, source: WorkloadLabels(source, principal: nil),
-          destination: WorkloadLabels(workload, principal: workload.identity), service: .init(service),
-          isMutualTLS: false),
-        carriage: .tcp, plaintext: .plaintextPeer, actual: destination),
-      of: pod, since: start)
-    let attributes = ConnectionAttributes(sourceIP: peer.ip, destination: destination)
-    let connection = TrackedConnection(attributes, holdsSocket: true)
+    let record = Self.record(of: pod, peer, destination, workload, since: start)
+    let connection = TrackedConnection(
+      ConnectionAttributes(sourceIP: peer.ip, destination: destination), holdsSocket: true)
     pod.begin(connection)
     do throws(ProxyError) {
       try connection.check()
-      let decision = pod.decide(attributes, for: workload)
-      pod.log.inbound(HTTP2Headers())?.debug(
-        "policy asked of a plaintext connection",
-        metadata: [
-          "src.addr": "\(peer)", "dst.addr": "\(destination)", "allowed_by": "\(decision.allowedBy ?? "")",
-          "rejection": "\(decision.rejection?.summary ?? "")",
-        ])
-      if let rejection = decision.rejection { throw .policyRejected(rejection) }
-      record.allowedBy = decision.allowedBy
+      record.allowedBy = try Self.askPolicy(of: pod, peer, destination, workload)
       let upstream: SharedDescriptor
       let dialled = ContinuousClock.now
       do throws(DialError) {
@@ -81,5 +61,65 @@ struct PassthroughProxy {
       record.complete(error)
       pod.end(connection)
     }
+  }
+
+  /// Goes on with a connection that an earlier process has left. Policy is asked again: it may have changed since.
+  static func resume(_ moved: MovedConnection, of pod: PodWorker) async {
+    let (worker, peer, destination) = (pod.worker, moved.peer, moved.actual)
+    do throws(ProxyError) {
+      let workload = try await worker.localWorkload(pod.pod.info)
+      await worker.learnPeer(peer.ip, of: pod.pod)
+      let record = record(
+        of: pod, peer, destination, workload, since: moved.start, after: moved.left.position.outcome)
+      let connection = TrackedConnection(
+        ConnectionAttributes(sourceIP: peer.ip, destination: destination), holdsSocket: true)
+      pod.begin(connection)
+      do throws(ProxyError) {
+        try connection.check()
+        record.allowedBy = try askPolicy(of: pod, peer, destination, workload)
+        record.relay(connection, through: SocketPump(resuming: moved.left, worker))
+      } catch {
+        moved.reset()
+        record.complete(error)
+        pod.end(connection)
+      }
+    } catch {
+      moved.reset()
+      pod.deny(from: peer, to: destination, .inbound, error)
+    }
+  }
+
+  private static func record(
+    of pod: PodWorker, _ peer: SocketAddress, _ destination: SocketAddress, _ workload: Workload,
+    since start: ContinuousClock.Instant, after moved: PumpOutcome? = nil
+  ) -> ConnectionRecord {
+    let source = pod.mesh.workload(at: NetworkAddress(network: pod.mesh.settings.network, ip: peer.ip))
+    let service = pod.mesh.attributedService(of: workload, forwardedHost: nil, port: destination.port)
+    return ConnectionRecord(
+      AccessLogRecord(
+        source: .init(peer, source, proven: nil), destination: .init(destination, workload, proven: nil),
+        service: service?.hostname, direction: .inbound),
+      ConnectionFacts(
+        labels: TrafficLabels(
+          reporter: .destination, source: WorkloadLabels(source, principal: nil),
+          destination: WorkloadLabels(workload, principal: workload.identity), service: .init(service),
+          isMutualTLS: false),
+        carriage: .tcp, plaintext: .plaintextPeer, actual: destination),
+      of: pod, since: start, after: moved)
+  }
+
+  /// The policy that allows it; nil where none has to. Throws ``ProxyError/policyRejected(_:)``.
+  private static func askPolicy(
+    of pod: PodWorker, _ peer: SocketAddress, _ destination: SocketAddress, _ workload: Workload
+  ) throws(ProxyError) -> String? {
+    let decision = pod.decide(ConnectionAttributes(sourceIP: peer.ip, destination: destination), for: workload)
+    pod.log.inbound(HTTP2Headers())?.debug(
+        "policy asked of a plaintext connection",
+        metadata: [
+          "src.addr": "\(peer)", "dst.addr": "\(destination)", "allowed_by": "\(decision.allowedBy ?? "")",
+          "rejection": "\(decision.rejection?.summary ?? "")",
+        ])
+    if let rejection = decision.rejection { throw .policyRejected(rejection) }
+    return decision.allowedBy
   }
 }

@@ -40,11 +40,16 @@ struct PodSockets: Sendable {
   var listeners: [PodListener]
   /// DNS over UDP; empty where the DNS proxy is off.
   var datagrams: [DatagramListener] = []
+  /// What an earlier ztunnel leaves to a later one: connections that it carried. This one puts into the first, and takes from
+  /// all of them.
+  var mailboxes: [Mailbox] = []
   /// The congestion control for connections to the pod's application; nil where its default will do.
   var localCongestionControl: String?
 
   /// All of them.
-  var descriptors: [SharedDescriptor] { listeners.map(\.socket) + datagrams.map(\.socket) }
+  var descriptors: [SharedDescriptor] {
+    listeners.map(\.socket) + datagrams.map(\.socket) + mailboxes.map(\.descriptor)
+  }
 }
 
 /// One UDP socket of a pod, shared by all workers.

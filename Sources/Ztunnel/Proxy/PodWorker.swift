@@ -31,6 +31,12 @@ final class PodWorker {
   var openedInbound: UInt64 = 0
   var openedOutbound: UInt64 = 0
   private var acceptors: [Acceptor] = []
+  private var receivers: [MovedConnectionReceiver] = []
+  /// Where connections are left for the next process.
+  private var outbox: Mailbox?
+  /// Of ``tracked``, those that somebody else could go on with.
+  private var movable = 0
+  private var movesConnections = false
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
   private var handshakes = 0
@@ -91,6 +97,14 @@ final class PodWorker {
       }
       acceptors.append(acceptor)
     }
+    outbox = sockets.mailboxes.first
+    for mailbox in sockets.mailboxes {
+      let receiver = MovedConnectionReceiver(
+        mailbox, of: pod, loop: loop, reserve: worker.reserve, logger: worker.context.logger
+      ) { [unowned self] in resume($0) }
+      receiver.start()
+      receivers.append(receiver)
+    }
   }
 
   /// Leaves new connections to another process that has the same sockets, and asks peers to move on to it; or takes them
@@ -103,11 +117,13 @@ final class PodWorker {
           do throws(SystemError) { try acceptor.start() } catch { acceptor.retryStart(after: error) }
         }
         try? dns?.resume()
+        for receiver in receivers { receiver.start() }
       }
       return
     }
     isLeaving = true
     for acceptor in acceptors { acceptor.rest() }
+    for receiver in receivers { receiver.rest() }
     dns?.rest()
     for server in Array(servers.values) { server.shutDownGracefully() }
   }
@@ -115,22 +131,27 @@ final class PodWorker {
   /// Leaves what applications open, and what comes in the clear, to the next process; tunnels of peers are still accepted.
   func restForApplications() {
     for acceptor in acceptors where acceptor.role != .hbone { acceptor.rest() }
+    for receiver in receivers { receiver.rest() }
   }
 
   /// Stops listening. Immediately: every connection is cut. Otherwise connections run until they end or `deadline`. With
-  /// `leavingBacklog`, the sockets go on to be somebody else's, and so does what waits in their queues; without it, that
-  /// is served first.
+  /// `leavingBacklog`, the sockets go on to be somebody else's, and so do what waits in their queues and, once no others
+  /// run, the connections that can be moved; without it, what waits is served first.
   func stop(_ mode: DrainMode, deadline: ContinuousClock.Instant, leavingBacklog: Bool) async {
     isAccepting = false
     for acceptor in acceptors { acceptor.stop(takingBacklog: mode != .immediate && !leavingBacklog) }
     acceptors = []
+    for receiver in receivers { receiver.rest() }
+    receivers = []
     if mode != .immediate {
       isLeaving = true
       dns?.finish(self, leavingQueries: leavingBacklog)
       for server in Array(servers.values) { server.shutDownGracefully() }
       // A pod that is gone waits for nobody but itself: idle tunnels of peers do not count.
       countsTunnels = mode != .removal
+      movesConnections = leavingBacklog && outbox != nil
       await waitUntilEmpty(until: deadline)
+      moveConnections()
     }
     cut()
     pool.close()
@@ -146,7 +167,9 @@ final class PodWorker {
   }
 
   /// What is under way here.
-  var load: DrainLoad { DrainLoad(connections: tracked.count, tunnels: servers.count, tasks: tasks + handovers) }
+  var load: DrainLoad {
+    DrainLoad(connections: tracked.count, movable: movable, tunnels: servers.count, tasks: tasks + handovers)
+  }
 
   private func cut() {
     stopping = .drained
@@ -170,9 +193,9 @@ final class PodWorker {
     }
   }
 
-  /// Nothing is under way: no connection, none that is being set up, no tunnel that could bring one.
+  /// Nothing is under way that cannot be moved: no connection, none that is being set up, no tunnel that could bring one.
   private var isEmpty: Bool {
-    tracked.isEmpty && tasks == 0 && handovers == 0 && (servers.isEmpty || !countsTunnels)
+    tracked.count == (movesConnections ? movable : 0) && tasks == 0 && handovers == 0 && (servers.isEmpty || !countsTunnels)
   }
 
   private func reportIfEmpty() {
@@ -275,6 +298,10 @@ final class PodWorker {
   /// Lets a connection go that has ended.
   func end(_ connection: TrackedConnection) {
     connection.abortAction = nil
+    if connection.moveAction != nil {
+      connection.moveAction = nil
+      movable -= 1
+    }
     if tracked.removeValue(forKey: ObjectIdentifier(connection)) != nil { worker.burden.add(-1) }
     reportIfEmpty()
   }
@@ -288,6 +315,51 @@ final class PodWorker {
     pump.start { [self] outcome in
       completion(outcome)
       end(connection)
+    }
+  }
+
+  /// A relayed connection can be moved to another process, by `action`.
+  func canMove(_ connection: TrackedConnection, by action: @escaping ((MovedConnection) -> Bool) -> Void) {
+    // It may be over already.
+    guard tracked[ObjectIdentifier(connection)] != nil else { return }
+    connection.moveAction = action
+    movable += 1
+    reportIfEmpty()
+  }
+
+  /// Leaves to the next process what it can go on with.
+  private func moveConnections() {
+    guard movesConnections, let outbox else { return }
+    var moved = 0
+    for connection in Array(tracked.values) {
+      guard let move = connection.moveAction else { continue }
+      move { left in
+        do throws(MovedConnectionError) { try left.put(into: outbox) } catch {
+          worker.context.logger.warning(
+            "a connection cannot be left to the next ztunnel",
+            metadata: ["workload": "\(pod.info)", "error": "\(error)"])
+          return false
+        }
+        moved += 1
+        return true
+      }
+      end(connection)
+    }
+    worker.context.metrics.connectionsLeft.add(UInt64(moved))
+    guard moved > 0 else { return }
+    worker.context.logger.info(
+      "connections are left to the next ztunnel",
+      metadata: ["workload": "\(pod.info)", "connections": "\(moved)"])
+  }
+
+  /// Goes on with a connection that an earlier process has left.
+  private func resume(_ moved: MovedConnection) {
+    worker.context.metrics.connectionsTakenOver.add()
+    setUp(in: share) { [self] in
+      switch moved.direction {
+      case .inbound: await PassthroughProxy.resume(moved, of: self)
+      case .outbound: await OutboundProxy.resume(moved, of: self)
+      }
     }
   }
 

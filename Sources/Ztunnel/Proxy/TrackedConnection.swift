@@ -14,6 +14,10 @@ final class TrackedConnection {
   /// Ends it; nil while there is nothing to end yet.
   var abortAction: ((ProxyError) -> Void)?
 
+  /// Takes it out of this process's hands, where another can go on with it: given what is left, the closure says whether it
+  /// could be left to somebody. Nil where it cannot.
+  var moveAction: (((MovedConnection) -> Bool) -> Void)?
+
   init(_ attributes: ConnectionAttributes? = nil, holdsSocket: Bool = false) {
     self.holdsSocket = holdsSocket
     self.attributes = attributes

@@ -49,16 +49,19 @@ struct WorkerContext: Sendable {
 struct DrainLoad: Sendable, Equatable {
   /// Of applications.
   var connections = 0
+  /// Of those, the ones that another process could go on with.
+  var movable = 0
   /// Inbound tunnels, idle ones too.
   var tunnels = 0
   /// Connections and tunnels that are being set up.
   var tasks = 0
 
-  /// Nobody would notice if the process left now.
-  var isNothing: Bool { connections == 0 && tasks == 0 }
+  /// Nobody would notice if the process left now; with `moving`, somebody takes what can be moved.
+  func isNothing(moving: Bool) -> Bool { connections == (moving ? movable : 0) && tasks == 0 }
 
   static func += (left: inout DrainLoad, right: DrainLoad) {
     left.connections += right.connections
+    left.movable += right.movable
     left.tunnels += right.tunnels
     left.tasks += right.tasks
   }

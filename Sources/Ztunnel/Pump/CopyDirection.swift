@@ -46,9 +46,43 @@ final class CopyDirection {
   /// Reads and writes of one turn.
   private static let turn = 4
 
-  init(from source: CInt, to sink: CInt) {
+  /// Where a direction was left, for somebody else to go on from.
+  struct Position: Equatable, Sendable {
+    /// Bytes that the sink has taken.
+    var moved: UInt64 = 0
+    /// Read, but not taken by the sink yet.
+    var pending: [UInt8] = []
+    /// The source's end has been read.
+    var hasEnded = false
+    /// That end has been passed on.
+    var isFinished = false
+  }
+
+  init(from source: CInt, to sink: CInt, at position: Position = Position()) {
     self.source = source
     self.sink = sink
+    moved = position.moved
+    ended = position.hasEnded
+    isFinished = position.isFinished
+    position.pending.withUnsafeBytes { pending.append($0) }
+  }
+
+  /// Where it stands; it must not be advanced any more. Nil when what is in the pipe cannot be had.
+  func leave() -> Position? {
+    var position = Position(
+      moved: moved, pending: pending.withBytes { Array($0) }, hasEnded: ended, isFinished: isFinished)
+    guard let pipe, inPipe > 0 else { return position }
+    // The pipe is filled only when nothing else waits, and emptied before anything else is read.
+    var rest = [UInt8](repeating: 0, count: inPipe)
+    var count = 0
+    while count < inPipe {
+      let result = rest.withUnsafeMutableBytes { Glibc.read(pipe.reading.raw, $0.baseAddress! + count, inPipe - count) }
+      if result < 0, errno == EINTR { continue }
+      guard result > 0 else { return nil }
+      count += result
+    }
+    position.pending += rest
+    return position
   }
 
   /// Moves what can be moved now, through `scratch` where it is copied.

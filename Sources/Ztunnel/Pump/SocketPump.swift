@@ -14,16 +14,18 @@ final class SocketPump: Pump {
   private var completion: ((PumpOutcome) -> Void)?
   private var turnScheduled = false
 
-  /// `scratch` is the loop's: it is used within one call at a time.
+  /// `scratch` is the loop's: it is used within one call at a time. `position` is where another pump has left the same
+  /// connection.
   init(
-    client: SharedDescriptor, upstream: SharedDescriptor, loop: EventLoop, scratch: UnsafeMutableRawBufferPointer
+    client: SharedDescriptor, upstream: SharedDescriptor, loop: EventLoop, scratch: UnsafeMutableRawBufferPointer,
+    at position: PumpPosition = PumpPosition()
   ) {
     self.client = client
     self.upstream = upstream
     self.loop = loop
     self.scratch = scratch
-    up = CopyDirection(from: client.raw, to: upstream.raw)
-    down = CopyDirection(from: upstream.raw, to: client.raw)
+    up = CopyDirection(from: client.raw, to: upstream.raw, at: position.up)
+    down = CopyDirection(from: upstream.raw, to: client.raw, at: position.down)
   }
 
   /// Starts to move bytes. `completion` is called once, when it is over. On the loop.
@@ -44,6 +46,18 @@ final class SocketPump: Pump {
   /// Ends both sides at once with a reset.
   func abort(_ reason: ProxyError) {
     finish(reason, reset: true)
+  }
+
+  let canLeave = true
+
+  func leave() -> PumpLeaving? {
+    guard completion != nil else { return nil }
+    completion = nil
+    // The sockets live on elsewhere, so the kernel would not forget the watches by itself.
+    for watch in watches { watch.cancel() }
+    watches = []
+    guard let up = up.leave(), let down = down.leave() else { return nil }
+    return PumpLeaving(client: client, upstream: upstream, position: PumpPosition(up: up, down: down))
   }
 
   private func watch(_ socket: SharedDescriptor, reads: CopyDirection, writes: CopyDirection) throws(SystemError) {
