@@ -19,6 +19,11 @@ public struct Mailbox: Sendable {
   public struct Message: Sendable {
     public var bytes: [UInt8]
     public var descriptors: [SharedDescriptor]
+
+    public init(bytes: [UInt8], descriptors: [SharedDescriptor]) {
+      self.bytes = bytes
+      self.descriptors = descriptors
+    }
   }
 
   /// A new one, which belongs to the calling thread's network namespace. Throws ``SystemError``.

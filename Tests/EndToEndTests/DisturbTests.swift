@@ -98,6 +98,31 @@ struct DisturbTests {
     report(tally, of: "both pods of one ztunnel: SIGTERM, restart", mayBreakLive: true)
   }
 
+  @Test(
+    "plain connections, in and out, outlive whatever ends in order",
+    arguments: [Disturbance.terminated, .restarted, .upgraded].filter(Disturbance.chosen.contains))
+  func plain(disturbance: Disturbance) async throws {
+    var tally = DisturbTally()
+    try await DaemonFixture.with(environment: disturbance.environment) { daemons in
+      let node = daemons.mesh.left
+      let inside = try await daemons.pod("inside", on: node)
+      let outside = try await daemons.mesh.pod("outside", on: daemons.mesh.right, inMesh: false)
+      let echoes = try [inside, outside].map { try TCPServer(in: $0.pod, port: 8080, .echo) }
+      defer { echoes.forEach { $0.stop() } }
+      for round in 0..<Self.rounds {
+        let (client, server) = round.isMultiple(of: 2) ? (inside, outside) : (outside, inside)
+        let family: IPAddress.Family = [.v4, .v6, .v6, .v4][round % 4]
+        tally.add(
+          try await endure(
+            disturbance, on: node, inside, daemons, connecting: client, to: server.address(family, port: 8080)))
+        if disturbance == .upgraded {
+          #expect(daemons.predecessors.allSatisfy { $0.waitForExit(within: .seconds(30)) == 0 })
+        }
+      }
+    }
+    report(tally, of: "plain: \(disturbance.rawValue)", mayBreakLive: false)
+  }
+
   @Test("the control plane may be away: nobody notices", .requires(.grpc))
   func controlPlaneAway() async throws {
     var tally = DisturbTally()
