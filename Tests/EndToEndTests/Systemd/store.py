@@ -197,17 +197,17 @@ subprocess.Popen(["systemctl", "start", "store-ztunnel.service"])
 
 until("the first ztunnel is there", lambda: agent.snapshots == 1)
 until("it serves", lambda: finish(in_pod(connect)))
-until("its sockets are stored", lambda: show("NFileDescriptorStore") == "4")
+until("its sockets are stored", lambda: show("NFileDescriptorStore") == "5")
 
 interrupted("restart", lambda _: subprocess.Popen(["systemctl", "restart", "store-ztunnel.service"]))
-until("restart: still as many sockets", lambda: show("NFileDescriptorStore") == "4")
+until("restart: still as many sockets", lambda: show("NFileDescriptorStore") == "5")
 interrupted("crash", lambda main: os.kill(int(main), 9))
-until("crash: still as many sockets", lambda: show("NFileDescriptorStore") == "4")
+until("crash: still as many sockets", lambda: show("NFileDescriptorStore") == "5")
 until("the service is up", lambda: show("ActiveState") == "active")
 interrupted("stall", lambda main: os.kill(int(main), 12))
 until("the service is up again", lambda: show("ActiveState") == "active")
 
-# The deadline that the shipped unit gives: a connection runs through it, and others come all the while.
+# The deadline that the shipped unit gives. Nobody has to wait for it: an open connection goes to the next process by the store.
 os.makedirs("/run/systemd/system/store-ztunnel.service.d")
 open("/run/systemd/system/store-ztunnel.service.d/deadline.conf", "w").write(
     "[Service]\nEnvironment=CONNECTION_TERMINATION_DEADLINE=25s\nTimeoutStopSec=35\n")
@@ -219,9 +219,8 @@ live.recv(2)
 live.sendall(b"\x05\x01\x00\x01" + socket.inet_aton(ADDRESS) + (8080).to_bytes(2, "big"))
 live.recv(10)
 snapshots, main = agent.snapshots, show("MainPID")
-restart = subprocess.Popen(["systemctl", "restart", "store-ztunnel.service"])
-until("it is told to stop", lambda: show("ActiveState") == "deactivating")
 begin, served, failed, longest = time.monotonic(), 0, 0, 0.0
+restart = subprocess.Popen(["systemctl", "restart", "store-ztunnel.service"])
 while agent.snapshots == snapshots and time.monotonic() - begin < 60:
     start = time.monotonic()
     try:
@@ -231,13 +230,16 @@ while agent.snapshots == snapshots and time.monotonic() - begin < 60:
     served, failed = served + good, failed + (not good)
     longest = max(longest, time.monotonic() - start)
     time.sleep(0.02)
+took = time.monotonic() - begin
 print(f"restart with an open connection: {served} new connections served, {failed} failed, the longest took "
-      f"{longest:.1f} s, {time.monotonic() - begin:.1f} s in all", flush=True)
-until("no new connection failed while one was open", lambda: failed == 0 and served > 50, 0.1)
-until("none waited as long as a peer's handshake may", lambda: longest < 10, 0.1)
+      f"{longest:.1f} s, {took:.1f} s in all", flush=True)
+until("no new connection failed while one was open", lambda: failed == 0 and served > 0, 0.1)
+until("the restart did not wait for it", lambda: took < 20, 0.1)
 restart.wait(60)
-until("the service is up after the deadline", lambda: show("ActiveState") == "active")
-until("still as many sockets", lambda: show("NFileDescriptorStore") == "4")
+live.sendall(b"still here")
+until("it was moved to the next process", lambda: live.recv(100) == b"still here" and show("MainPID") != main, 0.1)
+until("the service is up after the restart", lambda: show("ActiveState") == "active")
+until("still as many sockets", lambda: show("NFileDescriptorStore") == "5")
 
 agent.delete()
 until("the pod is gone, and nothing is stored", lambda: show("NFileDescriptorStore") == "0")
