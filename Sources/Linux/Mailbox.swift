@@ -80,7 +80,7 @@ public struct Mailbox: Sendable {
             socket, $0.baseAddress, $0.count, &passed, CInt(Self.mostDescriptors), &count, &flags)
         }
       }
-    } catch where error.number == EAGAIN { return nil }
+    } catch  where error.number == EAGAIN { return nil }
     let descriptors = passed.prefix(Int(count)).map { SharedDescriptor(Descriptor(owning: $0)) }
     guard flags & CInt(MSG_TRUNC) == 0, flags & CInt(MSG_CTRUNC) == 0, Int(count) <= Self.mostDescriptors else {
       throw SystemError("recvmsg", EMSGSIZE, subject: "mailbox")

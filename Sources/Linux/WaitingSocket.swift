@@ -44,7 +44,8 @@ public struct WaitingSocket: Equatable, Sendable {
     switch try option(raw, SO_DOMAIN) {
     case AF_INET: family = .v4
     case AF_INET6: family = .v6
-    case AF_UNIX: return try option(raw, SO_TYPE) == CInt(SOCK_DGRAM.rawValue) && Mailbox.isMailbox(raw) ? .mailbox : nil
+    case AF_UNIX:
+      return try option(raw, SO_TYPE) == CInt(SOCK_DGRAM.rawValue) && Mailbox.isMailbox(raw) ? .mailbox : nil
     default: return nil
     }
     switch (try option(raw, SO_PROTOCOL), try option(raw, SO_ACCEPTCONN)) {

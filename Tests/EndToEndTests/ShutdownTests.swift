@@ -213,7 +213,7 @@ struct ShutdownTests {
       #expect(eventually { manager.lastSign != nil })
       process.signal(SIGTERM)
       #expect(process.waitForExit(within: .seconds(10)) == 0)
-      #expect(manager.stored.count == 3, "what is left stays for the next one")
+      #expect(manager.stored.count == 4, "what is left stays for the next one")
       #expect(manager.messages.contains { $0 == "STOPPING=1" })
       #expect(manager.messages.last == "BARRIER=1")
     }

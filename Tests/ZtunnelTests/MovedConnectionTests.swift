@@ -173,7 +173,8 @@ struct MovedConnectionTests {
     let file = SharedDescriptor(try Descriptor.open("/dev/null", O_RDONLY))
     let datagrams = SharedDescriptor(try UDPSocket.make(.v4))
     let pending = Self.good.replacing("\"pending\":0", with: "\"pending\":7", maxReplacements: 1)
-    func refusal(_ text: String, _ descriptors: [SharedDescriptor], in place: NamespaceIdentity = Self.here) -> String? {
+    func refusal(_ text: String, _ descriptors: [SharedDescriptor], in place: NamespaceIdentity = Self.here) -> String?
+    {
       do throws(MovedConnectionError) {
         _ = try MovedConnection(.init(bytes: Array(text.utf8), descriptors: descriptors), in: place)
         return nil

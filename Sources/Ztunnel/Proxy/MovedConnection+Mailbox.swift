@@ -22,7 +22,9 @@ extension MovedConnection {
   init(_ message: Mailbox.Message, in namespace: NamespaceIdentity) throws(MovedConnectionError) {
     let text = try MovedConnectionText(message.bytes)
     let pending = text.up.pending + text.down.pending
-    guard message.descriptors.count == (pending > 0 ? 3 : 2) else { throw .malformed("the wrong number of descriptors") }
+    guard message.descriptors.count == (pending > 0 ? 3 : 2) else {
+      throw .malformed("the wrong number of descriptors")
+    }
     let (client, upstream) = (message.descriptors[0], message.descriptors[1])
     for socket in [client, upstream] {
       let (isStream, place): (Bool, NamespaceIdentity)
@@ -50,12 +52,7 @@ extension MovedConnection {
 
   private static func memory(of bytes: [UInt8]) throws(SystemError) -> SharedDescriptor {
     let file = Descriptor(owning: try system("memfd_create") { ambient_memory_file("moved connection") })
-    var written = 0
-    while written < bytes.count {
-      written += try system("write", "moved connection") {
-        bytes.withUnsafeBytes { write(file.raw, $0.baseAddress! + written, bytes.count - written) }
-      }
-    }
+    try WholeFile.write(bytes, to: file.raw, "moved connection")
     return SharedDescriptor(file)
   }
 
@@ -63,7 +60,10 @@ extension MovedConnection {
     var bytes = [UInt8](repeating: 0, count: count)
     var have = 0
     while have < count {
-      let got = bytes.withUnsafeMutableBytes { pread(file.raw, $0.baseAddress! + have, count - have, off_t(have)) }
+      let got = bytes.withUnsafeMutableBytes {
+        let room = UnsafeMutableRawBufferPointer(rebasing: $0[have...])
+        return pread(file.raw, room.baseAddress, room.count, off_t(have))
+      }
       if got < 0, errno == EINTR { continue }
       guard got > 0 else { throw .malformed("bytes are missing") }
       have += got

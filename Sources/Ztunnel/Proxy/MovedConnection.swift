@@ -133,11 +133,15 @@ struct MovedConnectionText: Equatable {
   }
 
   private static func address(_ value: JSON.JSONValue, _ name: String) throws(MovedConnectionError) -> SocketAddress {
-    guard let address = value[name]?.string.flatMap({ SocketAddress($0) }) else { throw .malformed("no address: \(name)") }
+    guard let address = value[name]?.string.flatMap({ SocketAddress($0) }) else {
+      throw .malformed("no address: \(name)")
+    }
     return address
   }
 
-  fileprivate static func count(_ value: JSON.JSONValue, _ name: String, atMost most: Int) throws(MovedConnectionError) -> Int {
+  fileprivate static func count(_ value: JSON.JSONValue, _ name: String, atMost most: Int) throws(MovedConnectionError)
+    -> Int
+  {
     guard let count = value[name]?.integer, count >= 0, count <= most else { throw .malformed("no count: \(name)") }
     return count
   }

@@ -114,11 +114,11 @@ struct PassthroughProxy {
   ) throws(ProxyError) -> String? {
     let decision = pod.decide(ConnectionAttributes(sourceIP: peer.ip, destination: destination), for: workload)
     pod.log.inbound(HTTP2Headers())?.debug(
-        "policy asked of a plaintext connection",
-        metadata: [
-          "src.addr": "\(peer)", "dst.addr": "\(destination)", "allowed_by": "\(decision.allowedBy ?? "")",
-          "rejection": "\(decision.rejection?.summary ?? "")",
-        ])
+      "policy asked of a plaintext connection",
+      metadata: [
+        "src.addr": "\(peer)", "dst.addr": "\(destination)", "allowed_by": "\(decision.allowedBy ?? "")",
+        "rejection": "\(decision.rejection?.summary ?? "")",
+      ])
     if let rejection = decision.rejection { throw .policyRejected(rejection) }
     return decision.allowedBy
   }

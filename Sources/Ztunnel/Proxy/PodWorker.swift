@@ -195,7 +195,8 @@ final class PodWorker {
 
   /// Nothing is under way that cannot be moved: no connection, none that is being set up, no tunnel that could bring one.
   private var isEmpty: Bool {
-    tracked.count == (movesConnections ? movable : 0) && tasks == 0 && handovers == 0 && (servers.isEmpty || !countsTunnels)
+    tracked.count == (movesConnections ? movable : 0) && tasks == 0 && handovers == 0
+      && (servers.isEmpty || !countsTunnels)
   }
 
   private func reportIfEmpty() {

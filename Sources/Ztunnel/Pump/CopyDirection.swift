@@ -76,7 +76,10 @@ final class CopyDirection {
     var rest = [UInt8](repeating: 0, count: inPipe)
     var count = 0
     while count < inPipe {
-      let result = rest.withUnsafeMutableBytes { Glibc.read(pipe.reading.raw, $0.baseAddress! + count, inPipe - count) }
+      let result = rest.withUnsafeMutableBytes {
+        let room = UnsafeMutableRawBufferPointer(rebasing: $0[count...])
+        return Glibc.read(pipe.reading.raw, room.baseAddress, room.count)
+      }
       if result < 0, errno == EINTR { continue }
       guard result > 0 else { return nil }
       count += result
