@@ -10,8 +10,11 @@
 #include <sys/mman.h>
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 // From <linux/netfilter_ipv4.h> and <linux/netfilter_ipv6/ip6_tables.h>, which cannot be included beside
@@ -136,6 +139,62 @@ int ambient_pipe(int ends[2], int capacity) {
   fcntl(ends[1], F_SETPIPE_SZ, capacity);
   return 0;
 }
+
+// What the processes between here and the program say: its id, or why there is none.
+struct orphan_report {
+  int process;
+  int error;
+};
+
+int ambient_start_orphan(const char *path, char *const arguments[], char *const environment[]) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+  pid_t between = fork();
+  if (between < 0) {
+    int error = errno;
+    close(ends[0]);
+    close(ends[1]);
+    errno = error;
+    return -1;
+  }
+  if (between == 0) {
+    // Other threads of this process do not exist here, nor does what they held: only calls that need nothing of it.
+    pid_t program = fork();
+    if (program == 0) {
+      sigset_t none;
+      sigemptyset(&none);
+      sigprocmask(SIG_SETMASK, &none, NULL);
+      // Nor is it hit by what is meant for the group of who started it.
+      setsid();
+      execve(path, arguments, environment);
+      struct orphan_report failure = {.process = 0, .error = errno};
+      _exit(write(ends[1], &failure, sizeof failure) == sizeof failure ? 127 : 126);
+    }
+    struct orphan_report report = {.process = program < 0 ? 0 : program, .error = program < 0 ? errno : 0};
+    _exit(write(ends[1], &report, sizeof report) == sizeof report ? 0 : 1);
+  }
+  close(ends[1]);
+  while (waitpid(between, NULL, 0) < 0 && errno == EINTR) {}
+  // Until the end: both have written, or the program has been executed, which closes its copy.
+  struct orphan_report report;
+  int process = 0, error = 0;
+  ssize_t count;
+  while ((count = read(ends[0], &report, sizeof report)) == sizeof report || (count < 0 && errno == EINTR)) {
+    if (count < 0) continue;
+    if (report.process) process = report.process;
+    if (report.error) error = report.error;
+  }
+  close(ends[0]);
+  if (error || !process) {
+    errno = error ? error : ECHILD;
+    return -1;
+  }
+  return process;
+}
+
+int ambient_open_process(int process) { return pidfd_open(process, 0); }
+
+int ambient_signal_process(int descriptor, int signal) { return pidfd_send_signal(descriptor, signal, NULL, 0); }
 
 int ambient_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 

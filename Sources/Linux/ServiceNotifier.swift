@@ -1,5 +1,6 @@
 import CSystemd
 import Glibc
+import Synchronization
 
 /// What this process tells its service manager (`sd_notify(3)`). Does nothing where there is none. From any thread.
 public enum ServiceNotifier {
@@ -22,7 +23,17 @@ public enum ServiceNotifier {
     return .microseconds(Int64(clamping: microseconds))
   }
 
+  /// From now on another process is the service's main one (`MAINPID=`), and this one says nothing more: the service manager
+  /// would not listen, as it has not listened to the other one until now. So that one's readiness is told here.
+  public static func leaveService(to process: Int32) {
+    notify("READY=1\nMAINPID=\(process)")
+    isSilent.store(true, ordering: .relaxed)
+  }
+
+  private static let isSilent = Atomic(false)
+
   private static func notify(_ state: String) {
+    guard !isSilent.load(ordering: .relaxed) else { return }
     _ = sd_notify(0, state)
   }
 
@@ -42,7 +53,7 @@ public enum ServiceNotifier {
   /// name, from ``InheritedDescriptors``. A descriptor that is kept already is not kept twice. False when the message
   /// could not be sent.
   public static func store(_ descriptors: [SharedDescriptor], name: String) -> Bool {
-    guard !descriptors.isEmpty else { return true }
+    guard !descriptors.isEmpty, !isSilent.load(ordering: .relaxed) else { return true }
     // Without polling: an error on a socket, such as that of a refused datagram, is no reason to drop it.
     let state = "FDSTORE=1\nFDNAME=\(name)\nFDPOLL=0"
     let raws = descriptors.map(\.raw)
@@ -57,7 +68,7 @@ public enum ServiceNotifier {
   /// Waits until the service manager has processed everything it was told, `limit` at most. Blocks. False when it did
   /// not, or is not there.
   public static func awaitProcessed(within limit: Duration) -> Bool {
-    sd_notify_barrier(0, UInt64(clamping: limit / .microseconds(1))) > 0
+    isSilent.load(ordering: .relaxed) || sd_notify_barrier(0, UInt64(clamping: limit / .microseconds(1))) > 0
   }
 }
 

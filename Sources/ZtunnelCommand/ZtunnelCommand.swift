@@ -39,7 +39,7 @@ struct ZtunnelCommand: ParsableCommand {
       A value that cannot be used stops the start, and all of them are named.
       """,
     version: ProductVersion.full,
-    subcommands: [Proxy.self, Status.self, Explain.self, MakeAuthority.self, Version.self],
+    subcommands: [Proxy.self, Status.self, Explain.self, Upgrade.self, MakeAuthority.self, Version.self],
     defaultSubcommand: Proxy.self)
 }
 

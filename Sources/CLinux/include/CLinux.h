@@ -50,6 +50,16 @@ int ambient_accept(int listener, struct sockaddr *address, socklen_t *length);
 // A pipe, non-blocking and close-on-exec, of `capacity` bytes where the system allows it. Returns 0, or -1 with errno.
 int ambient_pipe(int ends[2], int capacity);
 
+// Starts a program whose parent is nobody who is here: it belongs to whoever takes in orphans, such as the service manager.
+// Signals are unblocked for it. Returns its process id, or -1 with errno, also where the program cannot be executed.
+int ambient_start_orphan(const char *path, char *const arguments[], char *const environment[]);
+
+// pidfd_open(2), close-on-exec.
+int ambient_open_process(int process);
+
+// pidfd_send_signal(2).
+int ambient_signal_process(int descriptor, int signal);
+
 // memfd_create(2), close-on-exec.
 int ambient_memory_file(const char *name);
 // Moves up to `count` bytes between a socket and a pipe without copying them to user space. Returns bytes, 0 at the end

@@ -27,6 +27,9 @@ struct AdminPages: Sendable {
       guard request.method == "POST" else { return .methodNotAllowed(allow: "POST") }
       sources.shutDown()
       return .text("shutdown now\n")
+    case "/upgrade":
+      guard request.method == "POST" else { return .methodNotAllowed(allow: "POST") }
+      return await upgrade()
     case "/version": return json(version)
     case "/debug/pprof/heap": return Profiling.heap()
     case "/debug/pprof/profile": return Profiling.processor()
@@ -60,6 +63,15 @@ struct AdminPages: Sendable {
 
   private func json(_ value: JSONValue) -> HTTPResponse {
     HTTPResponse(headers: ["content-type": "application/json"], body: .bytes(value.document))
+  }
+
+  private func upgrade() async -> HTTPResponse {
+    do throws(UpgradeError) {
+      let (process, connections) = try await sources.upgrade()
+      return json(.object(["successor": .integer(Int64(process)), "openConnections": .integer(Int64(connections))]))
+    } catch {
+      return .text("\(error)\n", status: error == .underWay || error == .notServing ? 409 : 500)
+    }
   }
 
   private var version: JSONValue {

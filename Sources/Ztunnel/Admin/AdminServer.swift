@@ -58,12 +58,17 @@ final class AdminServer: Sendable {
     }
   }
 
-  /// Answers what is under way and ends the thread. From another thread, once.
-  func end() async {
+  /// Answers what is under way, and no more: another process has the ports, too. From another thread.
+  func leavePorts() async {
     async let admin: Void = admin.stop(within: .seconds(1))
     async let statistics: Void = statistics.stop(within: .seconds(1))
     async let readiness: Void = readiness.stop(within: .seconds(1))
     _ = await (admin, statistics, readiness)
+  }
+
+  /// Answers what is under way and ends the thread. From another thread, once.
+  func end() async {
+    await leavePorts()
     loop.stop()
   }
 }
@@ -84,6 +89,8 @@ struct AdminSources: Sendable {
   /// What the node agent says.
   let proofs: EnrolmentProofs
   let watchers = EventWatchers()
+  /// Has the process replaced. Returns the id of the next one, and how many connections run on here.
+  let upgrade: @Sendable () async throws(UpgradeError) -> (process: Int32, connections: Int)
   /// Begins the end of the process.
   let shutDown: @Sendable () -> Void
 }

@@ -31,6 +31,7 @@ extension ZtunnelConfiguration {
       ("POOL_MAX_STREAMS_PER_CONNECTION", "\(poolMaxStreams)"),
       ("POOL_UNUSED_RELEASE_TIMEOUT", DurationText.describe(poolIdleTimeout)),
       ("CONNECTION_TERMINATION_DEADLINE", DurationText.describe(terminationDeadline)),
+      ("AMBIENT_UPGRADE_DEADLINE", DurationText.describe(upgradeDeadline)),
       ("ENABLE_RESPONSE_BAGGAGE", "\(respondsWithBaggage)"),
       ("XDS_ADDRESS", discovery.map { "\($0.endpoint.target)" } ?? ""),
       ("XDS_ON_DEMAND", "\(discovery?.isOnDemand ?? false)"),

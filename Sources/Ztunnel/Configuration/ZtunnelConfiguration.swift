@@ -58,6 +58,8 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
   public let poolIdleTimeout: Duration
   /// How long connections run on after the request to end (lifecycle.md §6).
   public let terminationDeadline: Duration
+  /// How long connections run on in a process that another one has replaced, `AMBIENT_UPGRADE_DEADLINE`.
+  public let upgradeDeadline: Duration
   /// `ENABLE_RESPONSE_BAGGAGE` (hbone.md §4.1).
   public let respondsWithBaggage: Bool
   /// The control plane that describes the mesh, `XDS_ADDRESS` and what goes with it. Nil for a local file alone.
@@ -159,6 +161,8 @@ public struct ZtunnelConfiguration: Sendable, Equatable {
     poolIdleTimeout =
       reader.duration("POOL_UNUSED_RELEASE_TIMEOUT", in: .zero...(.seconds(365 * 86_400))) ?? .seconds(300)
     terminationDeadline = reader.terminationDeadline()
+    upgradeDeadline =
+      reader.duration("AMBIENT_UPGRADE_DEADLINE", in: .zero...(.seconds(365 * 86_400))) ?? .seconds(3600)
     respondsWithBaggage = reader.bool("ENABLE_RESPONSE_BAGGAGE", default: true)
 
     localMesh = reader.localMesh(isNeeded: discovery == nil)

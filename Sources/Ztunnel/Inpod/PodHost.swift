@@ -21,7 +21,10 @@ final class PodHost: ZDSClientHandler {
   /// Those whose sockets the node agent keeps too, as long as it is there.
   private var handedOver: Set<WorkloadUID> = []
   private var namesKept = false
-  private var isResting = false
+  /// Another ztunnel serves.
+  private(set) var isResting = false
+  /// Called when it begins, or ceases, to be the one that serves.
+  var dutyChanged: ((Handover.Duty) -> Void)?
   private var answer: ((InstructionAnswer) -> Void)?
   private var deadline = ContinuousClock.now
   private var isCut = false
@@ -119,6 +122,13 @@ final class PodHost: ZDSClientHandler {
         : "the other ztunnel is gone: new connections are taken again")
     let rests = isResting
     for worker in workers { await worker.run { $0.rest(rests) } }
+    dutyChanged?(duty)
+  }
+
+  /// Leaves connections that can be moved to the ztunnel that serves now.
+  func moveConnections() async {
+    let kept = Set(served.filter { isKept($0.key.uid, $0.value) }.keys)
+    for worker in workers { await worker.run { $0.moveConnections(of: kept) } }
   }
 
   private func isServed(_ uid: WorkloadUID, in namespace: NamespaceIdentity) -> Bool {
@@ -183,7 +193,8 @@ final class PodHost: ZDSClientHandler {
     for worker in workers { worker.post { $0.cut() } }
   }
 
-  private func load() async -> DrainLoad {
+  /// What is under way in all pods.
+  func load() async -> DrainLoad {
     var load = DrainLoad()
     for worker in workers { load += await worker.run { $0.drainLoad } }
     return load

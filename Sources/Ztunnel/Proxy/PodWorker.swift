@@ -37,6 +37,8 @@ final class PodWorker {
   /// Of ``tracked``, those that somebody else could go on with.
   private var movable = 0
   private var movesConnections = false
+  /// Another process serves: what can be moved need not wait for what cannot.
+  private var movesAtOnce = false
   private var tracked: [ObjectIdentifier: TrackedConnection] = [:]
   private var servers: [ObjectIdentifier: HTTP2Connection] = [:]
   private var handshakes = 0
@@ -112,6 +114,8 @@ final class PodWorker {
   func rest(_ isResting: Bool) {
     guard isResting else {
       isLeaving = false
+      movesConnections = false
+      movesAtOnce = false
       loop.within(share) {
         for acceptor in acceptors {
           do throws(SystemError) { try acceptor.start() } catch { acceptor.retryStart(after: error) }
@@ -325,7 +329,16 @@ final class PodWorker {
     guard tracked[ObjectIdentifier(connection)] != nil else { return }
     connection.moveAction = action
     movable += 1
+    if movesAtOnce { moveConnections() }
     reportIfEmpty()
+  }
+
+  /// Leaves what can be moved to the process that serves now, and what becomes movable later.
+  func moveConnectionsNow() {
+    guard outbox != nil else { return }
+    movesConnections = true
+    movesAtOnce = true
+    moveConnections()
   }
 
   /// Leaves to the next process what it can go on with.

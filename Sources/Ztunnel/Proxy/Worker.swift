@@ -148,6 +148,11 @@ final class Worker {
     for pod in pods.values { pod.restForApplications() }
   }
 
+  /// Leaves what can be moved of these pods to the process that serves now.
+  func moveConnections(of ids: Set<ProxyID>) {
+    for (id, pod) in pods where ids.contains(id) { pod.moveConnectionsNow() }
+  }
+
   /// Stops serving a pod. Suspends until its last connection is gone; gracefully, until `deadline` at most. With
   /// `leavingBacklog`, what waits to be accepted is left to whoever else has the sockets.
   func drain(

@@ -31,6 +31,7 @@ final class Daemon {
   private let reloading: Reloading
   private let watchdog: Watchdog?
   private let memoryReturn: MemoryReturn
+  private let upgrade: InPlaceUpgrade
   private var signals: SignalSource?
   private var end = ProcessEnd()
 
@@ -118,7 +119,8 @@ final class Daemon {
     reloading = Reloading(meshFile: meshFile, levels: log.levels, logger: logger)
     watchdog = Watchdog(workers, on: control, logger: logger)
     memoryReturn = MemoryReturn(workers, on: control)
-    let request = ShutdownRequest()
+    upgrade = InPlaceUpgrade(on: control, logger: logger)
+    let request = AdminRequests()
     admin = try AdminServer(
       configuration,
       AdminSources(
@@ -126,15 +128,34 @@ final class Daemon {
         levels: log.levels,
         logWriter: log.writer, conditions: conditions, metrics: metrics, readiness: readinessState,
         proofs: EnrolmentProofs(path: configuration.statusSocketPath),
-        shutDown: { control.spawn { request.action?() } }))
+        upgrade: { () async throws(UpgradeError) in
+          let outcome = await withUnsafeContinuation { continuation in
+            control.spawn { continuation.resume(returning: await request.upgrade()) }
+          }
+          return try outcome.get()
+        },
+        shutDown: { control.spawn { request.quit?() } }))
     try admin.listen()
-    request.action = { [unowned self] in quit(because: "/quitquitquit") }
+    request.quit = { [unowned self] in quit(because: "/quitquitquit") }
+    request.replace = { [unowned self] () async throws(UpgradeError) in try await replace() }
+    pods.dutyChanged = { [unowned self] duty in
+      switch duty {
+      case .rest: upgrade.takenOver()
+      case .accept: upgrade.takenBack()
+      }
+    }
   }
 
   /// What the admin server asks for; made before the daemon is complete, used on the control loop.
-  private final class ShutdownRequest: @unchecked Sendable {
-    // @unchecked: `action` is set before the loop runs, and read on the loop.
-    var action: (() -> Void)?
+  private final class AdminRequests: @unchecked Sendable {
+    // @unchecked: both are set before the loop runs, and read on the loop.
+    var quit: (() -> Void)?
+    var replace: (() async throws(UpgradeError) -> (process: Int32, connections: Int))?
+
+    func upgrade() async -> Result<(process: Int32, connections: Int), UpgradeError> {
+      guard let replace else { return .failure(.notServing) }
+      do throws(UpgradeError) { return .success(try await replace()) } catch { return .failure(error) }
+    }
   }
 
   /// The mesh of the local file alone, for those who only look; the mesh in force where nobody else describes it.
@@ -252,6 +273,40 @@ final class Daemon {
     }
   }
 
+  // MARK: The next one
+
+  /// Has this process replaced, and returns when the next one serves.
+  private func replace() async throws(UpgradeError) -> (process: Int32, connections: Int) {
+    guard !end.hasBegun, !pods.isResting else { throw .notServing }
+    let process = try await upgrade.begin()
+    await pods.moveConnections()
+    let connections = await pods.load().connections
+    let limit = configuration.upgradeDeadline
+    logger.info(
+      "replaced: open connections run on here until they end or the deadline",
+      metadata: ["process": "\(process)", "connections": "\(connections)", "deadline": "\(limit)"])
+    // After the answer to who asked, which waits for this to return.
+    control.spawn { [self] in
+      await admin.leavePorts()
+      await endWithConnections(until: .now + limit)
+    }
+    return (process, connections)
+  }
+
+  /// Time between two looks whether anything still runs in a process that was replaced.
+  private static let look = Duration.milliseconds(200)
+
+  private func endWithConnections(until deadline: ContinuousClock.Instant) async {
+    while upgrade.isReplaced, !end.hasBegun {
+      let load = await pods.load()
+      if load.isNothing(moving: false) { return quit(because: "replaced, and nothing runs here any more") }
+      if deadline <= .now { return quit(because: "replaced, and AMBIENT_UPGRADE_DEADLINE has passed") }
+      await control.sleep(for: Self.look)
+    }
+    guard !end.hasBegun else { return }
+    logger.error("the ztunnel that had taken over is gone: this one serves again, without its admin interface")
+  }
+
   /// Ends the process: gracefully when asked for the first time, at once when asked again.
   private func quit(because reason: String) {
     switch end.asked() {
@@ -280,6 +335,8 @@ final class Daemon {
       control.stop()
     }
     control.spawn { [self] in
+      // What somebody else can go on with at once need not wait.
+      if pods.isResting { await pods.moveConnections() }
       await pods.serveOn(until: deadline - ProcessEnd.lastWords(of: limit))
       let hasSuccessorToCome = pods.hasSuccessorToCome
       // Who comes from here on waits until the next process is there: not for as long as a connection may run.

@@ -52,6 +52,8 @@ public struct AdminQuery: Sendable {
 
   public static let defaultAddress = "127.0.0.1:15000"
   private static let timeoutSeconds = 10
+  /// An upgrade takes as long as the next ztunnel's start.
+  private static let longTimeoutSeconds = 120
   private static let mostBytes = 256 << 20
 
   public let address: SocketAddress
@@ -74,6 +76,21 @@ public struct AdminQuery: Sendable {
       // By 1.0 the body is not cut into chunks.
       bytes = try exchange("GET \(target) HTTP/1.0\r\nhost: localhost\r\nconnection: close\r\n\r\n")
     } catch { throw .notReachable(address, error) }
+    return try answer(bytes, accepted)
+  }
+
+  /// Sends a POST without a body, and waits up to two minutes for the answer. Throws ``Failure`` for any status but 200.
+  public func post(_ path: String) throws(Failure) -> Answer {
+    let bytes: [UInt8]
+    do throws(SystemError) {
+      bytes = try exchange(
+        "POST \(path) HTTP/1.0\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        timeoutSeconds: Self.longTimeoutSeconds)
+    } catch { throw .notReachable(address, error) }
+    return try answer(bytes, [200])
+  }
+
+  private func answer(_ bytes: [UInt8], _ accepted: Set<Int>) throws(Failure) -> Answer {
     guard bytes.count <= Self.mostBytes else { throw .tooLarge(address, limit: Self.mostBytes) }
     guard let answer = Self.parse(bytes) else { throw .notUnderstood(address) }
     guard accepted.contains(answer.status) else {
@@ -83,12 +100,12 @@ public struct AdminQuery: Sendable {
     return answer
   }
 
-  private func exchange(_ request: String) throws(SystemError) -> [UInt8] {
+  private func exchange(_ request: String, timeoutSeconds: Int = Self.timeoutSeconds) throws(SystemError) -> [UInt8] {
     let descriptor = try TCPSocket.make(address.ip.family)
     let raw = descriptor.raw
     // Blocking, with a limit on each step.
     try system("fcntl") { fcntl(raw, F_SETFL, 0) }
-    var limit = timeval(tv_sec: Self.timeoutSeconds, tv_usec: 0)
+    var limit = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
     for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
       try system("setsockopt") {
         setsockopt(raw, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size))
