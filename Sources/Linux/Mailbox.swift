@@ -44,6 +44,8 @@ public struct Mailbox: Sendable {
     var capacity = Self.capacity
     _ = setsockopt(raw, SOL_SOCKET, SO_SNDBUFFORCE, &capacity, socklen_t(MemoryLayout<CInt>.size))
     descriptor = SharedDescriptor(socket)
+    // Before it was connected, anybody in its namespace could have sent something.
+    while try take() != nil {}
   }
 
   /// One that somebody kept. It is believed: ``WaitingSocket`` tells what a descriptor is.

@@ -200,6 +200,13 @@ public enum TCPSocket {
     return address
   }
 
+  /// The other end's address, IPv4-mapped IPv6 unwrapped; nil when it is gone.
+  public static func peerAddress(_ raw: CInt) -> SocketAddress? {
+    var kernel = KernelAddress()
+    guard kernel.withMutablePointer({ getpeername(raw, $0, $1) }) == 0 else { return nil }
+    return kernel.address
+  }
+
   /// Where the client wanted to go before REDIRECT, IPv4 first, then IPv6; nil when the connection was not
   /// redirected (datapath.md §2).
   public static func originalDestination(_ raw: CInt) -> SocketAddress? {

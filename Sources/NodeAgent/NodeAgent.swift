@@ -145,9 +145,9 @@ public final class NodeAgent {
         "DNS of pods is captured",
         metadata: ["ztunnel": "serves it on port 15053, unless ISTIO_META_DNS_CAPTURE says no"])
     }
-    if configuration.redirection.stopsEscapes, !Redirector.canStopEscapes {
+    if configuration.redirection.stopsEscapes, !Redirector.tellsSenders {
       logger.warning(
-        "what slips past capture is counted, not stopped, until the fence is up",
+        "connections that workloads open past capture are not stopped before the fence is up",
         metadata: ["reason": "the kernel has no owner match (xt_owner)"])
     }
     signals = try SignalSource(Self.signals, on: loop) { [weak self] number in self?.signalled(by: number) }
@@ -359,7 +359,8 @@ extension ZDSServerEvent {
     case .connected, .hello: .debug
     case .live, .told: .info
     case .closed(_, .closedByPeer), .closed(_, .stopped): .info
-    case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .socketRefused, .closed: .warning
+    case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .socketRefused, .closed,
+      .mailboxesDropped: .warning
     }
   }
 }

@@ -4,9 +4,9 @@ import Vocabulary
 /// `mangle`, where a packet shows the interface and the port it really has. A pure function of settings, like
 /// ``RuleCatalogue``.
 ///
-/// A packet that would open a connection past ztunnel is dropped. It was not to be known to connection tracking yet, so
-/// that the next attempt, a second later, is captured if capture is whole by then. What is forwarded for a nested machine
-/// is left alone and counted, as is everything else that leaves and should not.
+/// A packet that would open a connection past ztunnel is dropped. Connection tracking forgets what is dropped before it has
+/// left or arrived, so that the next attempt, a second later, is captured if capture is whole by then. What is forwarded for
+/// a nested machine is left alone and counted, as is everything else that leaves and should not.
 struct EscapeWatch {
   let settings: RedirectionSettings
   let family: IPAddress.Family
@@ -21,18 +21,16 @@ struct EscapeWatch {
 
   /// How packets enter ``chains``.
   var jumps: [TablePlan.Jump] {
-    guard settings.countsEscapes else { return [] }
-    return [
-      .init(from: "POSTROUTING", to: .plaintextWatch, reason: "what leaves the pod is looked at where it leaves")
-    ]
+    (looksAtDepartures
+      ? [.init(from: "POSTROUTING", to: .plaintextWatch, reason: "what leaves the pod is looked at where it leaves")]
+      : [])
       + (stopsArrivals
         ? [.init(from: "INPUT", to: .arrivalWatch, reason: "what reaches a process of the pod is looked at before")]
         : [])
   }
 
   var chains: [PlannedChain] {
-    guard settings.countsEscapes else { return [] }
-    return [PlannedChain(name: .plaintextWatch, rules: departures)]
+    (looksAtDepartures ? [PlannedChain(name: .plaintextWatch, rules: departures)] : [])
       + (stopsArrivals ? [PlannedChain(name: .arrivalWatch, rules: arrivals)] : [])
   }
 
@@ -54,9 +52,9 @@ struct EscapeWatch {
     return reading
   }
 
-  private var stopsArrivals: Bool {
-    settings.countsEscapes && settings.stopsEscapes && !settings.bypassInboundCapture
-  }
+  private var stopsDepartures: Bool { settings.stopsEscapes && settings.tellsSenders }
+  private var stopsArrivals: Bool { settings.stopsEscapes && !settings.bypassInboundCapture }
+  private var looksAtDepartures: Bool { settings.countsEscapes || stopsDepartures }
   private var probes: ProbeConditions { ProbeConditions(settings: settings, family: family) }
   private var opens: Match { .tcp(PortMatch(opens: true)) }
   private var notFromProxy: Match {
@@ -72,24 +70,28 @@ struct EscapeWatch {
       + probes.answering.map { rule in
         PlannedRule(identifier: "W2", rule: rule, reason: "what is sent to who probes is left alone")
       }
-      + (settings.stopsEscapes
+      + (stopsDepartures
         ? [
           PlannedRule(
             identifier: "W5",
             rule: Rule(transport: .tcp, matches: [opens, notFromProxy, .sentByProcess], target: .drop),
             reason: "no process of the pod opens a connection past ztunnel")
-        ] : []) + [
-        PlannedRule(
-          identifier: "W3", rule: Rule(transport: .tcp, matches: [opens, notFromProxy], target: .fallThrough),
-          reason: "counts connections that are opened past ztunnel"),
-        PlannedRule(
-          identifier: "W4",
-          rule: Rule(
-            transport: .tcp,
-            matches: [.mark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))],
-            target: .fallThrough),
-          reason: "counts the application's answers to ztunnel that leave instead of going back to it"),
-      ]
+        ] : []) + (settings.countsEscapes ? counts : [])
+  }
+
+  private var counts: [PlannedRule] {
+    [
+      PlannedRule(
+        identifier: "W3", rule: Rule(transport: .tcp, matches: [opens, notFromProxy], target: .fallThrough),
+        reason: "counts connections that are opened past ztunnel"),
+      PlannedRule(
+        identifier: "W4",
+        rule: Rule(
+          transport: .tcp,
+          matches: [.mark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))],
+          target: .fallThrough),
+        reason: "counts the application's answers to ztunnel that leave instead of going back to it"),
+    ]
   }
 
   private var arrivals: [PlannedRule] {

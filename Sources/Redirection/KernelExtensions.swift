@@ -1,5 +1,6 @@
 import CIptc
 import Glibc
+import Synchronization
 import Vocabulary
 
 /// What matches and targets the kernel has, asked in the calling thread's network namespace before anything is written:
@@ -39,11 +40,23 @@ struct KernelExtensions {
     return revisions
   }
 
-  /// Whether the kernel has the `owner` match, which is one for both families. Asked once.
-  static let knowsSenders: Bool = {
+  /// Whether the kernel has the `owner` match, which is one for both families.
+  static var knowsSenders: Bool {
+    if let known = senders.withLock({ $0 }) { return known }
     let match = ExtensionCodec.encode(.sentByProcess).identity
-    return (try? KernelExtensions(family: .v4).newest(of: [match.revision], match.name, isTarget: false)) != nil
-  }()
+    let outcome = ambient_extension_revision(
+      systemFamily(.v4), 0, String(decoding: match.name, as: UTF8.self), match.revision)
+    switch outcome {
+    case 0: senders.withLock { $0 = true }
+    case ENOENT, EPROTONOSUPPORT, ENOPROTOOPT: senders.withLock { $0 = false }
+    // Says nothing about the kernel: a rule that turns out to be impossible is an error of its own.
+    default: return true
+    }
+    return outcome == 0
+  }
+
+  /// Asked once: where there is no such module, each question has the kernel look for it.
+  private static let senders = Mutex<Bool?>(nil)
 
   private func newest(of candidates: [UInt8], _ name: [UInt8], isTarget: Bool) throws(RedirectionError) -> UInt8 {
     let name = String(decoding: name, as: UTF8.self)

@@ -18,8 +18,10 @@ public struct RedirectionSettings: Equatable, Sendable {
   /// Counts the packets that leave the pod past ztunnel. Capture does not depend on it; the reference knows no such rules.
   public var countsEscapes: Bool
   /// Drops what would open a connection past ztunnel, in either direction, so that it is tried again once capture is
-  /// whole. Only together with `countsEscapes`; without effect where the kernel has no `owner` match.
+  /// whole.
   public var stopsEscapes: Bool
+  /// The kernel can tell what the pod's own processes send. Where it cannot, what they open is not stopped.
+  var tellsSenders = true
   /// How host probes are told apart.
   public var probeRecognition: ProbeRecognition
   /// The address that marks a host probe, which is never captured. An IPv4 address.
@@ -57,7 +59,7 @@ public struct RedirectionSettings: Equatable, Sendable {
   func ofThisKernel() throws(RedirectionError) -> RedirectionSettings {
     try validate()
     var settings = self
-    settings.stopsEscapes = stopsEscapes && KernelExtensions.knowsSenders
+    settings.tellsSenders = !stopsEscapes || KernelExtensions.knowsSenders
     return settings
   }
 

@@ -20,9 +20,9 @@ public struct Redirector: Sendable {
     visit = NamespaceVisit(lockPath: lockPath, lockTimeout: lockTimeout)
   }
 
-  /// Whether this kernel can tell packets of the pod's own processes apart, which
-  /// ``RedirectionSettings/stopsEscapes`` takes.
-  public static var canStopEscapes: Bool { KernelExtensions.knowsSenders }
+  /// Whether this kernel can tell what the pod's own processes send (`xt_owner`). Where it cannot,
+  /// ``RedirectionSettings/stopsEscapes`` stops only what comes in.
+  public static var tellsSenders: Bool { KernelExtensions.knowsSenders }
 
   /// Makes the namespace hold exactly what `settings` ask for, and proves it by reading everything back.
   ///
@@ -69,10 +69,11 @@ public struct Redirector: Sendable {
       var listeners: Set<UInt16>?
       // A kernel without sock_diag says nothing against the pod: then ztunnel's word has to do.
       do { listeners = try MeshListeners.ports() } catch {}
-      let reading = settings.countsEscapes ? try escapes(settings, support) : nil
+      let reading = try escapes(settings, support)
       return NamespaceProof(
         deviations: deviations, isFenced: try isFenced(settings, support), listeners: listeners,
-        escaped: reading?.escaped, stopped: reading?.stopped)
+        escaped: settings.countsEscapes ? reading.escaped : nil,
+        stopped: settings.stopsEscapes ? reading.stopped : nil)
     }
   }
 
@@ -202,7 +203,7 @@ public struct Redirector: Sendable {
     _ settings: RedirectionSettings, _ support: IPv6Support
   ) throws(RedirectionError) -> EscapeWatch.Reading {
     var sum = EscapeWatch.Reading()
-    for family in support.families {
+    for family in support.families where !EscapeWatch(settings: settings, family: family).chains.isEmpty {
       let table = TableIdentity(family: family, name: .mangle)
       guard try TableSession.existing(family).contains(table) else { continue }
       let reading = try EscapeWatch(settings: settings, family: family).reading { chain throws(RedirectionError) in

@@ -1,14 +1,14 @@
 import IstioAPI
 import SwiftProtobuf
 
-/// Our extension of ZDS: listening sockets outlive the ztunnel that made them, and one of several ztunnels is told to
+/// Our extension of ZDS: sockets in which something waits (listeners, bound UDP sockets, mailboxes) outlive the ztunnel that made them, and one of several ztunnels is told to
 /// take new connections.
 ///
 /// It travels in a field of hello, requests and responses that other implementations skip. Ztunnel's hello shows that it
 /// knows the extension; every request of an agent that knows it too has the field. Towards a peer that has not shown it,
 /// every packet is what zds.md says, byte for byte, with exactly the descriptors it allows.
 ///
-/// From then on the acknowledgement of an add carries copies of the pod's listening sockets, which the agent keeps, and an
+/// From then on the acknowledgement of an add carries copies of the pod's sockets, which the agent keeps, and an
 /// add carries those that are kept for the pod, after its network namespace. They are the very sockets: what waits in
 /// their queues waits for whoever adopts them.
 public struct Handover: Equatable, Sendable {
@@ -28,7 +28,7 @@ public struct Handover: Equatable, Sendable {
     self.duty = duty
   }
 
-  /// Sockets of one pod: three to eight, and as many again for each restart under another configuration.
+  /// Sockets of one pod: four to nine, and as many again for each restart under another configuration.
   public static let mostSockets = 32
 
   var message: Istio_Workload_Zds_Handover {

@@ -14,6 +14,9 @@ public final class ZDSServer {
     public var connections = 16
     /// Listening sockets kept for all workloads together.
     public var keptSockets = 16_384
+    /// How long what a ztunnel has left in mailboxes waits for another one. Then it is let go: whose connection it is sees a
+    /// reset, instead of nothing for ever.
+    public var mailboxPatience: Duration = .seconds(300)
 
     public init() {}
   }
@@ -53,6 +56,7 @@ public final class ZDSServer {
   private var listener: PacketListener?
   private var acceptWatch: Watch?
   private var acceptTimer: LoopTimer?
+  private var mailboxTimer: LoopTimer?
   private var entries: [WorkloadUID: Entry] = [:]
   private var connections: [UInt64: Connection] = [:]
   private var nextConnection: UInt64 = 1
@@ -220,6 +224,8 @@ public final class ZDSServer {
       let id = nextConnection
       nextConnection += 1
       connections[id] = connection
+      mailboxTimer?.cancel()
+      mailboxTimer = nil
       connection.watch = try loop.watch(connection.socket.descriptor.raw, for: [.readable, .peerClosed]) {
         [weak self] _ in self?.receive(id)
       }
@@ -286,6 +292,17 @@ public final class ZDSServer {
     connection.socket.shutDown()
     observer(.closed(id, error))
     assignDuties()
+    guard connections.isEmpty else { return }
+    mailboxTimer?.cancel()
+    mailboxTimer = loop.schedule(after: limits.mailboxPatience) { [weak self] in self?.dropMailboxes() }
+  }
+
+  /// Nobody has come for what is in them.
+  private func dropMailboxes() {
+    mailboxTimer = nil
+    var count = 0
+    for uid in entries.keys { count += entries[uid]?.sockets.dropMailboxes() ?? 0 }
+    if count > 0 { observer(.mailboxesDropped(count: count, after: limits.mailboxPatience)) }
   }
 
   // MARK: Handover

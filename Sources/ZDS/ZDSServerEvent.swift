@@ -15,6 +15,8 @@ public enum ZDSServerEvent: Sendable, CustomStringConvertible {
   /// A descriptor passed as a listening socket of this workload is none, or one too many.
   case socketRefused(UInt64, WorkloadUID)
   case closed(UInt64, ZDSError)
+  /// No ztunnel came for what one has left.
+  case mailboxesDropped(count: Int, after: Duration)
 
   public var description: String {
     switch self {
@@ -29,6 +31,8 @@ public enum ZDSServerEvent: Sendable, CustomStringConvertible {
     case .told(let id, .accept): "ztunnel \(id) takes new connections"
     case .told(let id, .rest): "ztunnel \(id) leaves new connections to its successor"
     case .socketRefused(let id, let uid): "ztunnel \(id) passed a descriptor that cannot be kept for \(uid)"
+    case .mailboxesDropped(let count, let limit):
+      "no ztunnel came within \(limit): what one has left of plain connections is reset (mailboxes: \(count))"
     case .closed(let id, let error): "connection of ztunnel \(id) ended: \(error)"
     }
   }

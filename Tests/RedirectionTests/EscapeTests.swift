@@ -155,7 +155,13 @@ struct StoppedEscapeTests {
     let nested = RedirectionSettings(
       rerouteInterfaces: [InterfaceName("tap0")].compactMap { $0 }, countsEscapes: true, stopsEscapes: true)
     #expect(Redirector.listing(nested).contains("-A ISTIO_WATCH_IN -i tap0 -p tcp -m tcp --dport 15001 -j RETURN"))
-    #expect(!Redirector.listing(RedirectionSettings(stopsEscapes: true)).contains("ISTIO_WATCH"), "nobody counts")
+    let uncounted = Redirector.listing(RedirectionSettings(stopsEscapes: true)).split(separator: "\n")
+    #expect(uncounted.count { $0.hasSuffix("-j DROP") } == 4, "stopped all the same")
+    #expect(!uncounted.contains { $0.hasPrefix("-A ISTIO_WATCH -p tcp") && !$0.contains("-j") })
+    var blind = settings
+    blind.tellsSenders = false
+    #expect(!Redirector.listing(blind).contains("owner"))
+    #expect(Redirector.listing(blind).contains("-A ISTIO_WATCH_IN -p tcp"), "who comes in is stopped all the same")
   }
 
   @Test("are none while everything is captured, and nothing is stopped", arguments: families)

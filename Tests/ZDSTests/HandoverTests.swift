@@ -203,6 +203,53 @@ struct HandoverTests {
     #expect(try isListening(secondAddress))
   }
 
+  @Test("the agent lets go of mailboxes that no ztunnel comes for, and keeps what listens", arguments: [true, false])
+  func abandonedMailbox(isPatient: Bool) async throws {
+    let directory = try TemporaryDirectory()
+    let path = try directory.socket()
+    let (listener, _) = try listeningSocket()
+    let mailbox = try Mailbox().descriptor
+    let names = [listener, mailbox].map { (try? WaitingSocket($0.raw))?.inode ?? 0 }
+    let result = try await onLoop { loop -> [String] in
+      do {
+        let namespace = try NetworkNamespace(path: "/proc/self/ns/net")
+        var events: [String] = []
+        let server = try SocketTests.server(
+          path, loop, mailboxPatience: isPatient ? .seconds(300) : .milliseconds(20)
+        ) { events.append("\($0)") }
+        try server.startAccepting()
+        let older = Recorder(loop: loop)
+        older.handed = [mailbox, listener]
+        let client = SocketTests.client(path, older)
+        loop.spawn { await client.run() }
+        await older.wait(for: "snapshot")
+        while server.liveConnections == 0 { await loop.sleep(for: .milliseconds(1)) }
+        try await server.add(uid("u1"), someInfo, in: namespace)
+        await loop.sleep(for: .milliseconds(60))
+        client.stop()
+        while server.liveConnections > 0 { await loop.sleep(for: .milliseconds(1)) }
+        await loop.sleep(for: .milliseconds(100))
+        let newer = Recorder(loop: loop)
+        let next = SocketTests.client(path, newer)
+        loop.spawn { await next.run() }
+        await newer.wait(for: "add u1")
+        next.stop()
+        server.stop()
+        return newer.adopted.compactMap { (try? WaitingSocket($0.raw))?.inode }
+          .map { $0 == names[0] ? "listener" : "mailbox" }.sorted()
+          + events.filter { $0.contains("mailboxes") }
+      } catch { return ["\(error)"] }
+    }
+    #expect(
+      result
+        == (isPatient
+          ? ["listener", "mailbox"]
+          : [
+            "listener",
+            "no ztunnel came within 0.02 seconds: what one has left of plain connections is reset (mailboxes: 1)",
+          ]))
+  }
+
   @Test("what the agent keeps is closed when the pod leaves: nothing is left that listens")
   func nothingLeft() async throws {
     let directory = try TemporaryDirectory()

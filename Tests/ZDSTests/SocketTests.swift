@@ -92,11 +92,12 @@ final class Recorder: ZDSClientHandler {
 struct SocketTests {
   static func server(
     _ path: UnixSocketPath, _ loop: EventLoop, answer: Duration = .seconds(5), users: Set<UInt32> = [getuid()],
-    events: @escaping (ZDSServerEvent) -> Void = { _ in }
+    mailboxPatience: Duration = .seconds(300), events: @escaping (ZDSServerEvent) -> Void = { _ in }
   ) throws(ZDSError) -> ZDSServer {
     var limits = ZDSServer.Limits()
     limits.answer = answer
     limits.acceptPause = .milliseconds(1)
+    limits.mailboxPatience = mailboxPatience
     return try ZDSServer(path: path, allowedUsers: users, limits: limits, on: loop, observer: events)
   }
 

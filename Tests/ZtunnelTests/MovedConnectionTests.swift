@@ -11,9 +11,12 @@ struct MovedConnectionTests {
   private static let here = NetworkNamespace.home.identity
 
   private static func moved(_ left: PumpLeaving) -> MovedConnection {
-    MovedConnection(
-      direction: .inbound, peer: SocketAddress(.loopback(.v4), 1), original: nil,
-      actual: SocketAddress(.loopback(.v4), 2), startedAt: 3, attempts: 1, left: left)
+    func peer(_ socket: SharedDescriptor) -> SocketAddress {
+      TCPSocket.peerAddress(socket.raw) ?? SocketAddress(.any(.v4), 0)
+    }
+    return MovedConnection(
+      direction: .inbound, peer: peer(left.client), original: nil, actual: peer(left.upstream), startedAt: 3,
+      attempts: 1, left: left)
   }
 
   /// One that has been put into a mailbox, as who takes it out sees it.
@@ -134,15 +137,16 @@ struct MovedConnectionTests {
     position.down.isFinished = true
     var moved = Self.moved(PumpLeaving(client: near.pumped, upstream: far.pumped, position: position))
     moved.direction = .outbound
-    moved.peer = try #require(SocketAddress("[fd00::1]:40000"))
     moved.original = SocketAddress("10.96.0.1:80")
     let text = MovedConnectionText(moved)
-    #expect(try MovedConnectionText(text.bytes) == text)
     let mailbox = try Mailbox()
     try moved.put(into: mailbox)
     let taken = try MovedConnection(try #require(try mailbox.take()), in: Self.here)
     #expect(taken.left.position == position)
     #expect(MovedConnectionText(taken) == text)
+    moved.peer = try #require(SocketAddress("[fd00::1]:40000"))
+    let other = MovedConnectionText(moved)
+    #expect(try MovedConnectionText(other.bytes) == other)
   }
 
   private static let good = """
@@ -169,10 +173,13 @@ struct MovedConnectionTests {
   @Test("is refused when its descriptors are not those of a connection of the pod")
   func hostileDescriptors() throws {
     #expect(throws: Never.self) { try MovedConnectionText(Array(Self.good.utf8)) }
-    let socket = try Application.connected().pumped
+    let connection = try Application.connected()
+    let socket = connection.pumped
     let file = SharedDescriptor(try Descriptor.open("/dev/null", O_RDONLY))
     let datagrams = SharedDescriptor(try UDPSocket.make(.v4))
-    let pending = Self.good.replacing("\"pending\":0", with: "\"pending\":7", maxReplacements: 1)
+    let peer = try #require(TCPSocket.peerAddress(socket.raw))
+    let good = Self.good.replacing("10.0.0.1:5", with: "\(peer)").replacing("10.0.0.2:80", with: "\(peer)")
+    let pending = good.replacing("\"pending\":0", with: "\"pending\":7", maxReplacements: 1)
     func refusal(_ text: String, _ descriptors: [SharedDescriptor], in place: NamespaceIdentity = Self.here) -> String?
     {
       do throws(MovedConnectionError) {
@@ -180,15 +187,17 @@ struct MovedConnectionTests {
         return nil
       } catch { return error.code }
     }
-    #expect(refusal(Self.good, [socket, socket]) == nil)
-    #expect(refusal(Self.good, []) == "MOVED_CONNECTION_MALFORMED")
-    #expect(refusal(Self.good, [socket, socket, file]) == "MOVED_CONNECTION_MALFORMED")
+    #expect(refusal(good, [socket, socket]) == nil)
+    #expect(refusal(Self.good, [socket, socket]) == "MOVED_CONNECTION_MALFORMED", "it leads elsewhere")
+    #expect(refusal(good, []) == "MOVED_CONNECTION_MALFORMED")
+    #expect(refusal(good, [socket, socket, file]) == "MOVED_CONNECTION_MALFORMED")
     #expect(refusal(pending, [socket, socket]) == "MOVED_CONNECTION_MALFORMED")
     #expect(refusal(pending, [socket, socket, file]) == "MOVED_CONNECTION_MALFORMED", "no byte is in it")
-    #expect(refusal(Self.good, [socket, datagrams]) == "MOVED_CONNECTION_MALFORMED")
-    #expect(refusal(Self.good, [socket, file]) == "ERRNO_88")
+    #expect(refusal(good, [socket, datagrams]) == "MOVED_CONNECTION_MALFORMED")
+    #expect(refusal(good, [socket, file]) == "ERRNO_88")
     #expect(
-      refusal(Self.good, [socket, socket], in: NamespaceIdentity(device: 1, inode: 1)) == "MOVED_CONNECTION_FOREIGN")
+      refusal(good, [socket, socket], in: NamespaceIdentity(device: 1, inode: 1)) == "MOVED_CONNECTION_FOREIGN")
+    withExtendedLifetime(connection) {}
   }
 }
 

@@ -122,6 +122,7 @@ extension ZDSServerEvent {
     case .told: "told"
     case .socketRefused: "socket_refused"
     case .closed: "closed"
+    case .mailboxesDropped: "mailboxes_dropped"
     }
   }
 }

@@ -315,6 +315,8 @@ final class PodHost: ZDSClientHandler {
     logger.info(
       "pod is served", metadata: details.merging(left.isEmpty ? [:] : ["adopted": "\(adopted)"]) { first, _ in first })
     feed(.startSucceeded(start.id))
+    guard served[start.id] != nil else { return }
+    for worker in workers { worker.post { $0.startReceiving(for: start.id) } }
   }
 
   private func drain(_ proxies: [(ProxyID, DrainMode)]) async {

@@ -7,7 +7,7 @@ struct EscrowedSocket: Sendable {
   let identity: WaitingSocket
 }
 
-/// Listening sockets between two ztunnels: what the one before left behind waits here for its pod to be announced, and
+/// Sockets in which something waits, between two ztunnels: what the one before left behind waits here for its pod to be announced, and
 /// what this one opens is left with the service manager for the next one. Belongs to the control loop.
 ///
 /// Sockets come from the service manager's descriptor store at the start, and from the node agent with each pod. Often
@@ -42,7 +42,7 @@ final class SocketEscrow {
     }
   }
 
-  /// Keeps a socket for its pod. What is no listening socket, or is here already, is closed.
+  /// Keeps a socket for its pod. A socket in which nothing can wait, or that is here already, is closed.
   func deposit(_ descriptor: SharedDescriptor) {
     guard let identity = try? WaitingSocket(descriptor.raw) else { return }
     let known = waiting[identity.namespace, default: []]

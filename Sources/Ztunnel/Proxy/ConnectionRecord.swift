@@ -105,14 +105,24 @@ final class ConnectionRecord {
       outcome.failure = .drained
       return complete(outcome)
     }
-    isComplete = true
     count(outcome)
+    forget()
+  }
+
+  /// The connection is somebody else's: it is over here, and has no line.
+  func forget() {
+    guard !isComplete else { return }
+    isComplete = true
     series?.closed(ResponseFlag(nil))
     pod.live[ObjectIdentifier(self)] = nil
   }
 
-  /// Ends a connection that moved no bytes.
-  func complete(_ failure: ProxyError) { complete(PumpOutcome(failure: failure)) }
+  /// Ends a connection that moved no bytes here.
+  func complete(_ failure: ProxyError) {
+    var outcome = counted
+    outcome.failure = failure
+    complete(outcome)
+  }
 
   /// Gives this attempt up because of `failure`: another upstream is tried, under a record of its own. The connection has
   /// not failed, so it is not counted among those that have.

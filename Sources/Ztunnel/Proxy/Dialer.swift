@@ -55,12 +55,12 @@ struct Dialer {
       do throws(SystemError) {
         try prepare(socket.raw, congestionControl)
       } catch { throw .refused(error) }
-      let port = source == nil ? 0 : PreservedPort.candidate(attempt)
-      if let source { try preserve(source, port, on: socket.raw, target.ip.family) }
+      let ports = source == nil ? nil : PreservedPort.range(attempt)
+      if let source { try preserve(source, ports, on: socket.raw, target.ip.family) }
       do throws(SystemError) {
         if try TCPSocket.connect(socket.raw, target.ip.family, to: target) { return socket }
       } catch {
-        guard port != 0, error.number == EADDRNOTAVAIL else { throw .refused(error) }
+        guard ports != nil, error.number == EADDRNOTAVAIL else { throw .refused(error) }
         attempt += 1
         continue
       }
@@ -113,19 +113,22 @@ struct Dialer {
     }
   }
 
-  /// Gives the connection another host's address, and `port`; 0 leaves that to the kernel.
-  private func preserve(_ source: IPAddress, _ port: UInt16, on raw: CInt, _ family: IPAddress.Family)
+  /// Gives the connection another host's address, and one of `ports` where one of a few is free; nil leaves the port to the
+  /// kernel.
+  private func preserve(_ source: IPAddress, _ ports: ClosedRange<UInt16>?, on raw: CInt, _ family: IPAddress.Family)
     throws(DialError)
   {
     do throws(SystemError) {
       guard source.family == family else { throw SystemError("bind", EAFNOSUPPORT, subject: "\(source)") }
       try TCPSocket.setSpoofing(raw, family)
       try TCPSocket.setBindWithoutPort(raw)
-      if port != 0 {
+      if let ports {
         try TCPSocket.setReuseAddress(raw)
-        do throws(SystemError) {
-          return try TCPSocket.bind(raw, family, to: SocketAddress(source, port))
-        } catch  where error.number == EADDRINUSE {}
+        for _ in 0..<PreservedPort.draws {
+          do throws(SystemError) {
+            return try TCPSocket.bind(raw, family, to: SocketAddress(source, .random(in: ports)))
+          } catch  where error.number == EADDRINUSE {}
+        }
       }
       try TCPSocket.bind(raw, family, to: SocketAddress(source, 0))
     } catch {

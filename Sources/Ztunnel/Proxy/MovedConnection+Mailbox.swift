@@ -9,16 +9,18 @@ extension MovedConnection {
   /// Leaves it in a mailbox. If nobody takes it, and the last who has the mailbox lets go of it, both sides see a reset.
   /// Throws ``MovedConnectionError``; it is still the caller's then.
   func put(into mailbox: Mailbox) throws(MovedConnectionError) {
+    // Until somebody goes on with it, whatever closes the sockets loses bytes.
+    reset()
     do throws(SystemError) {
       var descriptors = [left.client, left.upstream]
       let pending = left.position.up.pending + left.position.down.pending
       if !pending.isEmpty { descriptors.append(try Self.memory(of: pending)) }
-      reset()
       try mailbox.put(MovedConnectionText(self).bytes, passing: descriptors)
     } catch { throw .system(error) }
   }
 
-  /// Reads a message of a pod's mailbox. Nothing in it is believed but what the kernel says. Throws ``MovedConnectionError``.
+  /// Reads a message of a pod's mailbox: both sockets must be the pod's, and lead where the message says. Until a pump goes on
+  /// with them they end with a reset. Throws ``MovedConnectionError``.
   init(_ message: Mailbox.Message, in namespace: NamespaceIdentity) throws(MovedConnectionError) {
     let text = try MovedConnectionText(message.bytes)
     let pending = text.up.pending + text.down.pending
@@ -47,7 +49,14 @@ extension MovedConnection {
       position: PumpPosition(
         up: text.up.position(Array(bytes.prefix(text.up.pending))),
         down: text.down.position(Array(bytes.dropFirst(text.up.pending)))))
-    for socket in [client, upstream] { TCPSocket.setResetOnClose(socket.raw, false) }
+    guard Self.isPeer(peer, of: client), Self.isPeer(actual, of: upstream) else {
+      throw .malformed("a socket leads elsewhere")
+    }
+  }
+
+  /// Whether a socket's other end is there, as far as the kernel still knows.
+  private static func isPeer(_ address: SocketAddress, of socket: SharedDescriptor) -> Bool {
+    TCPSocket.peerAddress(socket.raw).map { $0 == address.canonical } ?? true
   }
 
   private static func memory(of bytes: [UInt8]) throws(SystemError) -> SharedDescriptor {
@@ -75,6 +84,7 @@ extension MovedConnection {
 extension SocketPump {
   /// Goes on where another pump has left.
   convenience init(resuming left: PumpLeaving, _ worker: Worker) {
+    for socket in [left.client, left.upstream] { TCPSocket.setResetOnClose(socket.raw, false) }
     self.init(
       client: left.client, upstream: left.upstream, loop: worker.loop, scratch: worker.scratch, at: left.position)
   }

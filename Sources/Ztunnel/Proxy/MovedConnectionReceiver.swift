@@ -28,7 +28,7 @@ final class MovedConnectionReceiver {
     self.received = received
   }
 
-  /// Starts to take. Where it cannot be watched, what is in there stays.
+  /// Starts to take.
   func start() {
     guard watch == nil else { return }
     pause?.cancel()
@@ -36,8 +36,15 @@ final class MovedConnectionReceiver {
     do throws(SystemError) {
       watch = try loop.watch(mailbox.descriptor.raw, for: .readable, mode: .shared) { [unowned self] _ in take() }
     } catch {
-      logger.warning("connections of an earlier ztunnel cannot be taken over", metadata: ["error": "\(error)"])
+      logger.warning(
+        "connections of an earlier ztunnel cannot be taken over yet",
+        metadata: ["workload": "\(pod.info)", "error": "\(error)"])
+      startLater()
     }
+  }
+
+  private func startLater() {
+    pause = loop.schedule(after: Self.rest) { [unowned self] in start() }
   }
 
   /// Leaves what comes to others.
@@ -52,8 +59,7 @@ final class MovedConnectionReceiver {
     for _ in 0..<Acceptor.turn {
       guard reserve.isComplete else {
         rest()
-        pause = loop.schedule(after: Self.rest) { [unowned self] in start() }
-        return
+        return startLater()
       }
       for _ in 0..<Mailbox.mostDescriptors { _ = reserve.release() }
       do throws(SystemError) {

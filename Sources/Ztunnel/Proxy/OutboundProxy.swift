@@ -107,8 +107,7 @@ struct OutboundProxy {
         since: moved.start, attempt: moved.attempts, after: moved.left.position.outcome)
       record.relay(connection, through: SocketPump(resuming: moved.left, pod.worker))
     } catch {
-      moved.reset()
-      pod.deny(from: moved.peer, to: original, .outbound, error)
+      if error != .drained || !pod.leave(moved) { pod.deny(from: moved.peer, to: original, .outbound, error) }
       pod.end(connection)
     }
   }

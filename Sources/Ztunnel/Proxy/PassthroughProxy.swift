@@ -79,12 +79,10 @@ struct PassthroughProxy {
         record.allowedBy = try askPolicy(of: pod, peer, destination, workload)
         record.relay(connection, through: SocketPump(resuming: moved.left, worker))
       } catch {
-        moved.reset()
-        record.complete(error)
+        if error == .drained, pod.leave(moved) { record.forget() } else { record.complete(error) }
         pod.end(connection)
       }
     } catch {
-      moved.reset()
       pod.deny(from: peer, to: destination, .inbound, error)
     }
   }

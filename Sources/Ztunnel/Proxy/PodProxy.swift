@@ -46,9 +46,9 @@ struct PodSockets: Sendable {
   /// The congestion control for connections to the pod's application; nil where its default will do.
   var localCongestionControl: String?
 
-  /// All of them.
+  /// All of them. Mailboxes first: where not all can be kept, what is put into one must not be lost.
   var descriptors: [SharedDescriptor] {
-    listeners.map(\.socket) + datagrams.map(\.socket) + mailboxes.map(\.descriptor)
+    mailboxes.map(\.descriptor) + listeners.map(\.socket) + datagrams.map(\.socket)
   }
 }
 

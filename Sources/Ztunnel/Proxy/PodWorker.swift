@@ -104,9 +104,15 @@ final class PodWorker {
       let receiver = MovedConnectionReceiver(
         mailbox, of: pod, loop: loop, reserve: worker.reserve, logger: worker.context.logger
       ) { [unowned self] in resume($0) }
-      receiver.start()
       receivers.append(receiver)
     }
+  }
+
+  /// Takes over what earlier processes have left, from now on. Once the pod is served for good: what was taken by then would
+  /// be cut if it were not.
+  func startReceiving() {
+    guard isAccepting, !isLeaving else { return }
+    loop.within(share) { for receiver in receivers { receiver.start() } }
   }
 
   /// Leaves new connections to another process that has the same sockets, and asks peers to move on to it; or takes them
@@ -343,27 +349,34 @@ final class PodWorker {
 
   /// Leaves to the next process what it can go on with.
   private func moveConnections() {
-    guard movesConnections, let outbox else { return }
+    guard movesConnections else { return }
     var moved = 0
     for connection in Array(tracked.values) {
       guard let move = connection.moveAction else { continue }
       move { left in
-        do throws(MovedConnectionError) { try left.put(into: outbox) } catch {
-          worker.context.logger.warning(
-            "a connection cannot be left to the next ztunnel",
-            metadata: ["workload": "\(pod.info)", "error": "\(error)"])
-          return false
-        }
+        guard leave(left) else { return false }
         moved += 1
         return true
       }
       end(connection)
     }
-    worker.context.metrics.connectionsLeft.add(UInt64(moved))
     guard moved > 0 else { return }
     worker.context.logger.info(
       "connections are left to the next ztunnel",
       metadata: ["workload": "\(pod.info)", "connections": "\(moved)"])
+  }
+
+  /// Puts a connection where the next process finds it. False where it cannot: then it ends with a reset.
+  func leave(_ moved: MovedConnection) -> Bool {
+    guard movesConnections, let outbox else { return false }
+    do throws(MovedConnectionError) { try moved.put(into: outbox) } catch {
+      worker.context.logger.warning(
+        "a connection cannot be left to the next ztunnel",
+        metadata: ["workload": "\(pod.info)", "error": "\(error)"])
+      return false
+    }
+    worker.context.metrics.connectionsLeft.add()
+    return true
   }
 
   /// Goes on with a connection that an earlier process has left.

@@ -9,9 +9,12 @@ enum PreservedPort {
   /// First where hardly anybody listens, for the port of a listener is not free.
   private static let ranges: [ClosedRange<UInt16>] = [61_000...65_535, 10_000...32_767, 10_000...32_767]
 
-  /// A port to try, or 0 when it is to be left to the kernel, which finds a free one if there is any. `attempt` counts from
-  /// 0; the one before was taken.
-  static func candidate(_ attempt: Int) -> UInt16 {
-    attempt < ranges.count ? UInt16.random(in: ranges[attempt]) : 0
+  /// Ports drawn for one socket, while somebody listens on those before.
+  static let draws = 4
+
+  /// Where to try, or nil when the port is to be left to the kernel, which finds a free one if there is any. `attempt` counts
+  /// from 0; the connection could not be made from a port of the one before.
+  static func range(_ attempt: Int) -> ClosedRange<UInt16>? {
+    attempt < ranges.count ? ranges[attempt] : nil
   }
 }

@@ -136,6 +136,9 @@ final class Worker {
     pods[pod.id] = proxy
   }
 
+  /// A pod that was adopted is served for good.
+  func startReceiving(for id: ProxyID) { pods[id]?.startReceiving() }
+
   /// Leaves new connections of every pod to another process, or takes them again.
   func rest(_ isResting: Bool) {
     guard isResting != self.isResting else { return }

@@ -49,7 +49,7 @@ protocol Pump: AnyObject {
   /// Whether another pump could go on where this one leaves.
   var canLeave: Bool { get }
   /// Stops for good and touches neither side; `completion` is not called. Nil where it is over already, and where it cannot
-  /// be gone on with: then both sides are to be reset.
+  /// be gone on with: then both sides will see a reset.
   func leave() -> PumpLeaving?
 }
 

@@ -56,7 +56,11 @@ final class SocketPump: Pump {
     // The sockets live on elsewhere, so the kernel would not forget the watches by itself.
     for watch in watches { watch.cancel() }
     watches = []
-    guard let up = up.leave(), let down = down.leave() else { return nil }
+    guard let up = up.leave(), let down = down.leave() else {
+      TCPSocket.setResetOnClose(client.raw)
+      TCPSocket.setResetOnClose(upstream.raw)
+      return nil
+    }
     return PumpLeaving(client: client, upstream: upstream, position: PumpPosition(up: up, down: down))
   }
 

@@ -312,7 +312,9 @@ final class Daemon {
     switch end.asked() {
     case .drain: drain(reason)
     case .cut:
-      logger.warning("asked again to end: connections that are still open are cut", metadata: ["reason": "\(reason)"])
+      logger.warning(
+        "asked again to end: connections that cannot be left to the next ztunnel are cut",
+        metadata: ["reason": "\(reason)"])
       pods.cut()
     case .leave: control.stop()
     }

@@ -80,7 +80,8 @@ final class InPlaceUpgrade {
         try program.get(), arguments: CommandLine.arguments, environment: OrphanProcess.inheritedEnvironment())
     } catch { throw .cannotStart(error) }
     logger.info("the next ztunnel is started, to take over", metadata: ["process": "\(process.id)"])
-    let outcome = await withUnsafeContinuation { (continuation: UnsafeContinuation<Result<Int32, UpgradeError>, Never>) in
+    let outcome = await withUnsafeContinuation {
+      (continuation: UnsafeContinuation<Result<Int32, UpgradeError>, Never>) in
       let timer = loop.schedule(after: Self.patience) { [unowned self] in fail(.successorLate(Self.patience)) }
       state = .starting(process, timer) { continuation.resume(returning: $0) }
       do throws(SystemError) {

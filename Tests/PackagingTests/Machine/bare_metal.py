@@ -163,10 +163,54 @@ def disturbed():
     until("the agent sees ztunnel again", lambda: "PROVEN" in run("node-agent", "status", check=False))
 
 
+def held():
+    """A connection from web to api in the middle of its request."""
+    connection = socket.create_connection((API, 8080), timeout=20)
+    connection.sendall(b"GET / HTTP/1.0\r\n")
+    return connection
+
+
+def finished(connection):
+    """The first line of the answer to a request that is complete only now."""
+    connection.sendall(b"\r\n")
+    answer = b""
+    while chunk := connection.recv(65536):
+        answer += chunk
+    connection.close()
+    return answer.split(b"\r\n")[0].decode()
+
+
+def replaced():
+    """What the guide says of upgrades, under load: open connections run on, and the service has another main process."""
+    command = documented(GUIDE, "## Upgrades")[0].removeprefix("# ")
+    traffic = Traffic()
+    until("ztunnel will be replaced: connections are served", lambda: traffic.served > 3)
+    open_one = in_namespace(WEB, held)
+    before, restarts = show(ZTUNNEL, "MainPID"), show(ZTUNNEL, "NRestarts")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    expect(f"typed: {command}", done.returncode == 0 and "has taken over" in done.stdout, done.stdout + done.stderr)
+    until("ztunnel was replaced: the service has another main process", lambda: show(ZTUNNEL, "MainPID") != before)
+    expect("ztunnel was replaced: the service is active, and was not restarted",
+           show(ZTUNNEL, "ActiveState") == "active" and show(ZTUNNEL, "NRestarts") == restarts)
+    expect("ztunnel was replaced: the older process has open connections", os.path.exists(f"/proc/{before}"))
+    served = traffic.served
+    until("ztunnel was replaced: connections are served", lambda: traffic.served > served + 10)
+    traffic.stop()
+    expect("ztunnel was replaced: no connection was refused, none broke", not traffic.refused + traffic.broken,
+           traffic.refused + traffic.broken)
+    answer = finished(open_one)
+    expect("ztunnel was replaced: what was open goes on", answer.startswith("HTTP/1.0 200"), answer)
+    until("ztunnel was replaced: the older process ends with its last connection",
+          lambda: not os.path.exists(f"/proc/{before}"))
+    expect("ztunnel was replaced: the service goes on", show(ZTUNNEL, "ActiveState") == "active")
+    expect("ztunnel was replaced: status asks the new one", run("ztunnel", "status") != "")
+
+
 def upgraded():
-    """Another version of the package, under load: its scripts restart what runs."""
+    """Another version of the package, under load: its scripts replace what runs."""
     traffic = Traffic()
     until("the package will be upgraded: connections are served", lambda: traffic.served > 3)
+    open_one = in_namespace(WEB, held)
     before = [show(unit, "MainPID") for unit in DAEMONS]
     run("bash", "-c", f"dpkg --install {PACKAGE}/ambient-mesh_*.deb")
     until("the package was upgraded: both daemons are new", lambda: all(
@@ -177,6 +221,8 @@ def upgraded():
     traffic.stop()
     expect("the package was upgraded: no connection was refused, none broke", not traffic.refused + traffic.broken,
            traffic.refused + traffic.broken)
+    answer = finished(open_one)
+    expect("the package was upgraded: what was open goes on", answer.startswith("HTTP/1.0 200"), answer)
 
 
 def socket_activation():
@@ -236,6 +282,8 @@ def sandbox():
     until("with a filter that kills: requests are answered", lambda: in_namespace(WEB, lambda: fetch_or_none(API)))
     run("systemctl", "reload", *DAEMONS)
     until("with a filter that kills: they serve after SIGHUP", lambda: in_namespace(WEB, lambda: fetch_or_none(API)))
+    run("ztunnel", "upgrade")
+    until("with a filter that kills: they serve after an upgrade", lambda: in_namespace(WEB, lambda: fetch_or_none(API)))
     expect("with a filter that kills: none was killed", restarts == [show(unit, "NRestarts") for unit in DAEMONS]
            and not complaints(), complaints())
 
@@ -274,6 +322,7 @@ installed()
 journal_fields()
 policy()
 disturbed()
+replaced()
 upgraded()
 socket_activation()
 batch_service()
