@@ -360,7 +360,8 @@ extension ZDSServerEvent {
     case .live, .told: .info
     case .closed(_, .closedByPeer), .closed(_, .stopped): .info
     case .peerRefused, .tooManyConnections, .acceptFailed, .snapshotEntryRefused, .socketRefused, .closed,
-      .mailboxesDropped: .warning
+      .mailboxesDropped:
+      .warning
     }
   }
 }
