@@ -45,7 +45,10 @@ public struct Mailbox: Sendable {
     _ = setsockopt(raw, SOL_SOCKET, SO_SNDBUFFORCE, &capacity, socklen_t(MemoryLayout<CInt>.size))
     descriptor = SharedDescriptor(socket)
     // Before it was connected, anybody in its namespace could have sent something.
-    while try take() != nil {}
+    var isEmpty = false
+    while !isEmpty {
+      do throws(SystemError) { isEmpty = try take() == nil } catch where error.number == EMSGSIZE {}
+    }
   }
 
   /// One that somebody kept. It is believed: ``WaitingSocket`` tells what a descriptor is.

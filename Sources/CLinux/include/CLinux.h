@@ -62,6 +62,7 @@ int ambient_signal_process(int descriptor, int signal);
 
 // memfd_create(2), close-on-exec.
 int ambient_memory_file(const char *name);
+
 // Moves up to `count` bytes between a socket and a pipe without copying them to user space. Returns bytes, 0 at the end
 // of the source, or -1 with errno.
 ssize_t ambient_splice(int from, int to, size_t count);

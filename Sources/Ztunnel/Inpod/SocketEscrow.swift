@@ -7,8 +7,8 @@ struct EscrowedSocket: Sendable {
   let identity: WaitingSocket
 }
 
-/// Sockets in which something waits, between two ztunnels: what the one before left behind waits here for its pod to be announced, and
-/// what this one opens is left with the service manager for the next one. Belongs to the control loop.
+/// Sockets in which something waits, between two ztunnels: what the one before left behind waits here for its pod to be
+/// announced, and what this one opens is left with the service manager for the next one. Belongs to the control loop.
 ///
 /// Sockets come from the service manager's descriptor store at the start, and from the node agent with each pod. Often
 /// both keep copies of the same ones. Neither is believed: the kernel says which namespace a socket belongs to.
