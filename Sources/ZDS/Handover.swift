@@ -1,8 +1,8 @@
 import IstioAPI
 import SwiftProtobuf
 
-/// Our extension of ZDS: sockets in which something waits (listeners, bound UDP sockets, mailboxes) outlive the ztunnel that made them, and one of several ztunnels is told to
-/// take new connections.
+/// Our extension of ZDS: sockets in which something waits (listeners, bound UDP sockets, mailboxes) outlive the ztunnel that
+/// made them, and one of several ztunnels is told to take new connections.
 ///
 /// It travels in a field of hello, requests and responses that other implementations skip. Ztunnel's hello shows that it
 /// knows the extension; every request of an agent that knows it too has the field. Towards a peer that has not shown it,

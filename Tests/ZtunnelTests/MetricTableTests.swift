@@ -92,6 +92,7 @@ struct MetricTableTests {
     Row("ztunnel_pod_bytes_total", "counter", "namespace pod way", unit: "bytes"),
     Row("ztunnel_accept_pauses_total", "counter"),
     Row("ztunnel_tunnels_turned_away_total", "counter"),
+    Row("ztunnel_connections_left_total", "counter"), Row("ztunnel_connections_taken_over_total", "counter"),
     Row("ztunnel_certificates", "gauge", "state"),
     Row("ztunnel_certificate_issued_timestamp_seconds", "gauge", "identity", unit: "seconds"),
     Row("ztunnel_certificate_expiry_timestamp_seconds", "gauge", "identity", unit: "seconds"),
