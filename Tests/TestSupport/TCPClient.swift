@@ -20,7 +20,8 @@ public struct TCPClient: Sendable {
 
   public init(in namespace: NetworkNamespace) { self.namespace = namespace }
 
-  /// Connects, optionally from a local address. Throws ``SystemError`` (such as `ECONNREFUSED`) or ``TCPTestError``.
+  /// Connects, optionally from a local address. Throws ``SystemError`` (such as `ECONNREFUSED`) or ``TCPTestError``. A
+  /// connection that was made and reset before anybody looked is one whose first use finds the reset.
   public func connect(
     to address: SocketAddress, from source: SocketAddress? = nil, timeout: Duration = .seconds(5)
   ) throws -> TCPConnection {
@@ -33,14 +34,19 @@ public struct TCPClient: Sendable {
           }))
     }
     if let source { try system("bind", "\(source)") { source.withKernelForm { bind(socket.raw, $0, $1) } } }
-    let connection = TCPConnection(socket)
+    var connection = TCPConnection(socket)
     if address.withKernelForm({ Glibc.connect(socket.raw, $0, $1) }) == -1 {
       guard errno == EINPROGRESS else { throw SystemError("connect", errno, subject: "\(address)") }
       try connection.wait(POLLOUT, Deadline(in: timeout), "connecting to \(address)")
       var number: CInt = 0
       var length = socklen_t(MemoryLayout<CInt>.size)
       try system("getsockopt") { getsockopt(socket.raw, SOL_SOCKET, SO_ERROR, &number, &length) }
-      guard number == 0 else { throw SystemError("connect", number, subject: "\(address)") }
+      // Who is refused sees another error.
+      if number == ECONNRESET {
+        connection = TCPConnection(socket, isReset: true)
+      } else if number != 0 {
+        throw SystemError("connect", number, subject: "\(address)")
+      }
     }
     return connection
   }
@@ -49,9 +55,12 @@ public struct TCPClient: Sendable {
 /// One end of a TCP connection whose every wait is bounded. Closed when the last reference goes.
 public final class TCPConnection: Sendable {
   private let socket: SharedDescriptor
+  /// It was found to be reset already; the kernel says so only once.
+  private let isReset: Bool
 
-  init(_ socket: SharedDescriptor) {
+  init(_ socket: SharedDescriptor, isReset: Bool = false) {
     self.socket = socket
+    self.isReset = isReset
   }
 
   /// Its own address.
@@ -153,6 +162,7 @@ public final class TCPConnection: Sendable {
   }
 
   private func sendSome(_ bytes: ArraySlice<UInt8>) throws -> Int {
+    if isReset { throw SystemError("send", ECONNRESET) }
     do {
       return try system("send") {
         bytes.withUnsafeBytes { Glibc.send(socket.raw, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL)) }
@@ -164,6 +174,7 @@ public final class TCPConnection: Sendable {
   }
 
   private func receiveSome(atMost count: Int, _ deadline: Deadline) throws -> [UInt8] {
+    if isReset { throw SystemError("recv", ECONNRESET) }
     while true {
       try wait(POLLIN, deadline, "receiving")
       var chunk = [UInt8](repeating: 0, count: min(count, 1 << 18))
