@@ -104,9 +104,16 @@ public struct EnrolmentExplanation: Equatable, Sendable {
 
   private static func verdict(_ state: EnrolmentProof.Code?, _ workload: JSONValue) -> (String, [String]) {
     let escaped = workload["escapedPackets"]?.integer ?? 0
+    let stopped = workload["stoppedPackets"]?.integer ?? 0
     let rules = "look at its rules: node-agent rules --check --netns PATH"
     switch state {
     case .proven:
+      if escaped == 0, stopped > 0 {
+        return (
+          "captured; packets that would have gone past ztunnel were stopped, none got through",
+          ["somebody changed its rules meanwhile, and they were repaired: its events and the agent's log say when"]
+        )
+      }
       guard escaped > 0 else { return ("captured: its rules were read back equal, and ztunnel listens inside", []) }
       return (
         "captured, but packets have left it past ztunnel",

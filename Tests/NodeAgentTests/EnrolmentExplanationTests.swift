@@ -8,14 +8,17 @@ import ZDS
 
 @Suite("Explained enrolment")
 struct EnrolmentExplanationTests {
-  private func status(_ codes: [(String, EnrolmentProof.Code)], escaped: UInt64? = nil) throws -> JSONValue {
+  private func status(_ codes: [(String, EnrolmentProof.Code)], escaped: UInt64? = nil, stopped: UInt64? = nil) throws
+    -> JSONValue
+  {
     let proofs = try codes.map { name, code in
       EnrolmentProof(
         uid: try #require(WorkloadUID("uid-\(name)")),
         workload: WorkloadInfo(name: name, namespace: "shop", serviceAccount: "default"),
         namespace: NamespaceIdentity(device: 4, inode: 77), code: code, since: LogTimestamp(microseconds: 1_000_000),
         lastProven: nil, deviations: code == .fenced ? ["nat OUTPUT: gone"] : [],
-        missingListeners: code == .pending ? [15008] : [], escapedPackets: escaped)
+        missingListeners: code == .pending ? [15008] : [], escapedPackets: escaped,
+        stoppedPackets: stopped)
     }
     return try JSONValue.parse(StatusReport(workloads: proofs, probes: "off").json.indentedBytes)
   }
@@ -56,5 +59,16 @@ struct EnrolmentExplanationTests {
     let explanation = EnrolmentExplanation(pod: "web", status: try status([("web", .proven)], escaped: 3))
     #expect(explanation.outcome == .captured)
     #expect(explanation.text.contains("packets have left it past ztunnel"))
+  }
+
+  @Test("so are those that were stopped, unless others got through")
+  func stops() throws {
+    let explanation = EnrolmentExplanation(
+      pod: "web", status: try status([("web", .proven)], escaped: 0, stopped: 3))
+    #expect(explanation.outcome == .captured)
+    #expect(explanation.text.contains("none got through"))
+    #expect(explanation.text.contains("stopped packets"))
+    let worse = EnrolmentExplanation(pod: "web", status: try status([("web", .proven)], escaped: 1, stopped: 3))
+    #expect(worse.text.contains("packets have left it past ztunnel"))
   }
 }

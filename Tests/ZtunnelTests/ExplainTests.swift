@@ -211,11 +211,12 @@ struct NodeOverviewTests {
   func proofs() throws {
     let text = #"""
       {"workloads": [{"namespace": "shop", "name": "web", "state": "FENCED", "since": "t", "lastProven": null,
-        "deviations": ["a"], "escapedPackets": 2}, {"name": "nameless"}, 7]}
+        "deviations": ["a"], "escapedPackets": 2, "stoppedPackets": 3}, {"name": "nameless"}, 7]}
       """#
     let proofs = EnrolmentProofs.proofs(in: try .parse(Array(text.utf8)))
     #expect(proofs.keys.sorted() == ["shop/web"])
     #expect(proofs["shop/web"]?.escapedPackets == 2)
+    #expect(proofs["shop/web"]?.stoppedPackets == 3)
     #expect(proofs["shop/web"]?.isAsWanted == false)
     #expect(EnrolmentProofs.proofs(in: .null).isEmpty)
   }

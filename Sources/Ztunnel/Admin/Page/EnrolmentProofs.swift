@@ -13,6 +13,8 @@ struct EnrolmentProofView: Equatable, Sendable {
   /// RFC 3339; nil when never.
   var lastProven: String?
   var escapedPackets: Int?
+  /// Packets that would have gone past ztunnel and were dropped.
+  var stoppedPackets: Int?
   /// What differs from what is wanted, in words.
   var deviations: [String]
 
@@ -75,6 +77,7 @@ final class EnrolmentProofs: Sendable {
       proofs["\(namespace)/\(name)"] = EnrolmentProofView(
         state: String(state.prefix(32)), since: workload["since"]?.string ?? "",
         lastProven: workload["lastProven"]?.string, escapedPackets: workload["escapedPackets"]?.integer,
+        stoppedPackets: workload["stoppedPackets"]?.integer,
         deviations: (workload["deviations"]?.array ?? []).prefix(5).compactMap {
           $0.string.map { String($0.prefix(200)) }
         })

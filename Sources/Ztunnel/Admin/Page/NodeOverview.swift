@@ -131,6 +131,7 @@ struct NodeOverview: Sendable {
           "state": .string(proof.state), "since": .string(proof.since),
           "lastProven": proof.lastProven.map { .string($0) },
           "escapedPackets": proof.escapedPackets.map { .integer(Int64($0)) },
+          "stoppedPackets": proof.stoppedPackets.map { .integer(Int64($0)) },
           "deviations": .strings(proof.deviations),
         ])
       },

@@ -104,7 +104,8 @@ extension NodePage {
     <footer>
     <p>On this port: <a href="/status?format=text">/status</a> <a href="/config_dump">/config_dump</a>
     <a href="/connections">/connections</a> <a href="/version">/version</a>
-    <a href="/debug/pprof/heap">/debug/pprof/heap</a>; <code>POST /logging</code>, <code>POST /quitquitquit</code></p>
+    <a href="/debug/pprof/heap">/debug/pprof/heap</a>; <code>POST /logging</code>, <code>POST /upgrade</code>,
+    <code>POST /quitquitquit</code></p>
     <p id="version" class="quiet"></p>
     </footer>
     <noscript><p class="noscript">This page needs JavaScript; <a href="/status?format=text">/status</a> does not.</p></noscript>

@@ -136,7 +136,8 @@ extension NodePage {
         return [[isGood ? "tag good" : "tag bad", proof.state.toLowerCase()],
           ["sub", proof.deviations[0] || (ago < 2 ? "rules read back just now"
             : ago >= 2 ? "rules read back " + span(ago) + " ago" : "")],
-          ["sub", proof.escapedPackets ? count(proof.escapedPackets) + " packets escaped" : ""]];
+          ["sub", proof.escapedPackets ? count(proof.escapedPackets) + " packets escaped" : ""],
+          ["sub", proof.stoppedPackets ? count(proof.stoppedPackets) + " packets stopped on their way past" : ""]];
       };
 
       const end = (side, pod, isOwn) => isOwn ? pod
