@@ -47,7 +47,7 @@ public struct Mailbox: Sendable {
     // Before it was connected, anybody in its namespace could have sent something.
     var isEmpty = false
     while !isEmpty {
-      do throws(SystemError) { isEmpty = try take() == nil } catch where error.number == EMSGSIZE {}
+      do throws(SystemError) { isEmpty = try take() == nil } catch  where error.number == EMSGSIZE {}
     }
   }
 
