@@ -16,7 +16,13 @@ public final class OrphanProcess {
     defer { for text in lists.joined() { free(text) } }
     id = try system("execve", path) { ambient_start_orphan(path, lists[0], lists[1]) }
     let process = id
-    descriptor = Descriptor(owning: try system("pidfd_open", path) { ambient_open_process(process) })
+    do throws(SystemError) {
+      descriptor = Descriptor(owning: try system("pidfd_open", path) { ambient_open_process(process) })
+    } catch {
+      // Nobody would look after it.
+      kill(process, SIGKILL)
+      throw error
+    }
   }
 
   /// Has `body` called once it has ended. Throws ``SystemError``.
@@ -36,15 +42,18 @@ public final class OrphanProcess {
   /// Sends a signal, unless it has ended: no other process that got its number is meant.
   public func signal(_ number: CInt) { _ = ambient_signal_process(descriptor.raw, number) }
 
-  /// The program of this process, by the name it was started from: what is there now may be another version.
+  /// The program of this process, by the name it was started from: what is there now may be another version. Throws
+  /// ``SystemError``.
   public static func ownProgram() throws(SystemError) -> String {
+    // The name that was asked for may be a link to another version by now.
+    if let name = CommandLine.arguments.first, name.hasPrefix("/") { return name }
     var bytes = [CChar](repeating: 0, count: Int(PATH_MAX))
     let count = try system("readlink", "/proc/self/exe") { readlink("/proc/self/exe", &bytes, bytes.count) }
     return String(decoding: bytes.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  /// This process's environment for another one, without what was meant for this one alone.
-  public static func inheritedEnvironment() -> [String] {
+  /// This process's environment for another one, without what was meant for this one alone and with `additions`.
+  public static func inheritedEnvironment(adding additions: [String: String] = [:]) -> [String] {
     var entries: [String] = []
     var entry = environ
     while let text = entry.pointee {
@@ -52,6 +61,7 @@ public final class OrphanProcess {
       entry += 1
     }
     // The process that the service manager watches. Without it, whoever is the service's main process is.
-    return entries.filter { !$0.hasPrefix("WATCHDOG_PID=") }
+    let left = ["WATCHDOG_PID"] + additions.keys
+    return entries.filter { entry in !left.contains { entry.hasPrefix($0 + "=") } } + additions.map { "\($0)=\($1)" }
   }
 }

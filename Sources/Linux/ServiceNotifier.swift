@@ -27,13 +27,19 @@ public enum ServiceNotifier {
   /// would not listen, as it has not listened to the other one until now. So that one's readiness is told here.
   public static func leaveService(to process: Int32) {
     notify("READY=1\nMAINPID=\(process)")
-    isSilent.store(true, ordering: .relaxed)
+    isSilent = true
   }
 
-  private static let isSilent = Atomic(false)
+  /// Whether nothing is said: another process is the service's main one.
+  public static var isSilent: Bool {
+    get { silence.load(ordering: .relaxed) }
+    set { silence.store(newValue, ordering: .relaxed) }
+  }
+
+  private static let silence = Atomic(false)
 
   private static func notify(_ state: String) {
-    guard !isSilent.load(ordering: .relaxed) else { return }
+    guard !isSilent else { return }
     _ = sd_notify(0, state)
   }
 
@@ -53,7 +59,7 @@ public enum ServiceNotifier {
   /// name, from ``InheritedDescriptors``. A descriptor that is kept already is not kept twice. False when the message
   /// could not be sent.
   public static func store(_ descriptors: [SharedDescriptor], name: String) -> Bool {
-    guard !descriptors.isEmpty, !isSilent.load(ordering: .relaxed) else { return true }
+    guard !descriptors.isEmpty, !isSilent else { return true }
     // Without polling: an error on a socket, such as that of a refused datagram, is no reason to drop it.
     let state = "FDSTORE=1\nFDNAME=\(name)\nFDPOLL=0"
     let raws = descriptors.map(\.raw)
@@ -68,7 +74,7 @@ public enum ServiceNotifier {
   /// Waits until the service manager has processed everything it was told, `limit` at most. Blocks. False when it did
   /// not, or is not there.
   public static func awaitProcessed(within limit: Duration) -> Bool {
-    isSilent.load(ordering: .relaxed) || sd_notify_barrier(0, UInt64(clamping: limit / .microseconds(1))) > 0
+    isSilent || sd_notify_barrier(0, UInt64(clamping: limit / .microseconds(1))) > 0
   }
 }
 

@@ -48,8 +48,9 @@ struct KernelExtensions {
       systemFamily(.v4), 0, String(decoding: match.name, as: UTF8.self), match.revision)
     switch outcome {
     case 0: senders.withLock { $0 = true }
-    case ENOENT, EPROTONOSUPPORT, ENOPROTOOPT: senders.withLock { $0 = false }
-    // Says nothing about the kernel: a rule that turns out to be impossible is an error of its own.
+    case ENOENT, EPROTONOSUPPORT: senders.withLock { $0 = false }
+    // Says nothing about the match, or only that there are no tables at all yet: a rule that turns out to be impossible is
+    // an error of its own.
     default: return true
     }
     return outcome == 0

@@ -171,8 +171,30 @@ struct UpgradeTests {
       #expect(try scene.connect().exchange("new") == "new")
       kill(next, SIGKILL)
       #expect(first.waitForLine("the other ztunnel is gone", within: .seconds(20)) != nil)
-      #expect(first.waitForLine("this one serves again") != nil)
+      #expect(first.waitForLine("this one serves, without its admin interface") != nil)
       #expect(try open.exchange("after") == "after")
+      #expect(try scene.connect().exchange("new") == "new")
+    }
+  }
+
+  @Test("ends with its last connection also when the agent was restarted meanwhile, whoever is there first")
+  func agentRestarts() async throws {
+    try await Scene.play { scene in
+      let first = try scene.mesh.left.ztunnel
+      let open = try scene.connect()
+      #expect(try open.exchange("before") == "before")
+      _ = try scene.upgraded()
+      for _ in 0..<4 {
+        try await scene.mesh.left.agent.stop()
+        try await scene.mesh.left.agent.restart(announcing: [scene.client])
+        let isBack = try eventually(within: .seconds(20)) { try scene.connect().exchange("new") == "new" }
+        #expect(isBack)
+        #expect(try open.exchange("after") == "after")
+      }
+      #expect(first.isRunning)
+      try open.finishSending()
+      #expect(try open.receiveToEnd().isEmpty)
+      #expect(eventually(within: .seconds(20)) { !first.isRunning })
       #expect(try scene.connect().exchange("new") == "new")
     }
   }

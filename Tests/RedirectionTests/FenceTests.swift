@@ -124,8 +124,8 @@ struct FenceTests {
   func loopback(family: IPAddress.Family) throws {
     let wire = try Wire()
     _ = try wire.redirector.raiseFence(settings, in: wire.pod.namespace)
+    let server = try TestSocket.listening(in: wire.pod, on: SocketAddress(.any(family), 8080))
     for address in [IPAddress.loopback(family), Wire.podAddress(family)] {
-      let server = try TestSocket.listening(in: wire.pod, on: SocketAddress(.any(family), 8080))
       #expect(try TestSocket.connected(in: wire.pod, to: SocketAddress(address, 8080)) != nil)
       #expect(try server.accepted() != nil)
     }

@@ -297,6 +297,37 @@ struct SnapshotTests {
     #expect(try restored() == ["p": "2"])
   }
 
+  @Test("of two processes that follow the mesh the one that serves has the file, whoever has put it there last")
+  func twoProcesses() throws {
+    let (older, newer) = (try journal(), try journal())
+    for journal in [older, newer] {
+      try journal.append(response(policies, ["p": "1"]))
+      journal.complete()
+    }
+    older.rest(true)
+    try newer.append(response(policies, ["p": "2"]))
+    try older.append(response(policies, ["p": "2", "q": "2"]))
+    older.tidy()
+    #expect(try restored() == ["p": "2"])
+    // The newer one is gone.
+    older.rest(false)
+    try older.append(response(policies, ["r": "3"]))
+    #expect(try restored() == ["p": "2", "q": "2", "r": "3"])
+    try older.append(response(policies, ["r": "4"]))
+    #expect(try restored() == ["p": "2", "q": "2", "r": "4"])
+  }
+
+  @Test("nothing is added to a file in whose place another process has put its own")
+  func displaced() throws {
+    let (older, newer) = (try journal(), try journal())
+    for journal in [newer, older] {
+      try journal.append(response(policies, ["p": "1"]))
+      journal.complete()
+    }
+    try newer.append(response(policies, ["deny": "2"]))
+    #expect(try restored() == ["p": "1", "deny": "2"])
+  }
+
   @Test("a response is settled when it is on the disk, and nobody's loop waits for that")
   func keeper() async throws {
     let vault = try directory.vault()

@@ -125,9 +125,11 @@ final class PodHost: ZDSClientHandler {
     dutyChanged?(duty)
   }
 
-  /// Leaves connections that can be moved to the ztunnel that serves now.
+  /// Leaves connections that can be moved to the ztunnel that serves now, where there is one.
   func moveConnections() async {
-    let kept = Set(served.filter { isKept($0.key.uid, $0.value) }.keys)
+    guard isResting else { return }
+    // That one has what the agent keeps, not what the service manager does.
+    let kept = Set(served.keys.filter { handedOver.contains($0.uid) })
     for worker in workers { await worker.run { $0.moveConnections(of: kept) } }
   }
 
@@ -143,6 +145,12 @@ final class PodHost: ZDSClientHandler {
       guard let self else { return }
       escrow.discard(except: manager.namespaces)
     }
+  }
+
+  /// Tells the service manager everything once more.
+  func tellServiceManagerAgain() {
+    for pod in served.values { escrow.storeAgain(pod.sockets, of: pod.namespace) }
+    status.tellAgain()
   }
 
   // MARK: The end

@@ -81,6 +81,12 @@ final class SocketEscrow {
     withoutRoom.remove(namespace)
   }
 
+  /// Leaves copies once more: the service manager may not have listened. It keeps none twice.
+  func storeAgain(_ sockets: PodSockets, of namespace: NamespaceIdentity) {
+    guard isStored(namespace) else { return }
+    _ = ServiceNotifier.store(sockets.descriptors, name: Self.name(namespace))
+  }
+
   /// Whether the service manager keeps this pod's sockets.
   func isStored(_ namespace: NamespaceIdentity) -> Bool {
     (stored[Self.name(namespace)] ?? nil) != nil

@@ -153,6 +153,7 @@ final class Worker {
 
   /// Leaves what can be moved of these pods to the process that serves now.
   func moveConnections(of ids: Set<ProxyID>) {
+    guard isResting else { return }
     for (id, pod) in pods where ids.contains(id) { pod.moveConnectionsNow() }
   }
 

@@ -21,6 +21,7 @@ final class Daemon {
   private let vault: SnapshotVault?
   private let keeper: CertificateKeeper?
   private let revocations: RevocationSource?
+  private var keeping: JournalKeeper?
   private var isServing = false
   private let status: ServiceStatus
   private let pods: PodHost
@@ -139,6 +140,7 @@ final class Daemon {
     request.quit = { [unowned self] in quit(because: "/quitquitquit") }
     request.replace = { [unowned self] () async throws(UpgradeError) in try await replace() }
     pods.dutyChanged = { [unowned self] duty in
+      keeping?.rest(duty == .rest)
       switch duty {
       case .rest: upgrade.takenOver()
       case .accept: upgrade.takenBack()
@@ -196,6 +198,7 @@ final class Daemon {
     readinessState.done(ReadinessState.proxy)
     watchdog?.start()
     memoryReturn.start()
+    InPlaceUpgrade.repeatForServiceManager(on: control) { [unowned self] in pods.tellServiceManagerAgain() }
     meshFile?.start()
     revocations?.start()
     keeper?.start()
@@ -206,8 +209,7 @@ final class Daemon {
     let before = MeshRestoration(
       discovery, journal, limit: configuration.snapshot?.maximumAge ?? .zero, of: mesh.beginUpdate(), logger: logger)
     mesh.finish(before.update, before.update.delta)
-    let keeping: JournalKeeper? =
-      if let journal, let vault { JournalKeeper(journal, thread: vault.thread) } else { nil }
+    if let journal, let vault { keeping = JournalKeeper(journal, thread: vault.thread) }
     if let age = before.age {
       _ = control.schedule(after: Self.snapshotPatience) { [unowned self] in serveFromSnapshot(age) }
     }
@@ -269,15 +271,18 @@ final class Daemon {
       case SIGUSR2:
         if FaultInjection.isEnabled, let worker = workers.first { FaultInjection.stall(worker) }
     #endif
+    case SIGTERM: quit(because: Self.terminated)
     default: quit(because: "signal \(signal)")
     }
   }
+
+  private static let terminated = "signal \(SIGTERM)"
 
   // MARK: The next one
 
   /// Has this process replaced, and returns when the next one serves.
   private func replace() async throws(UpgradeError) -> (process: Int32, connections: Int) {
-    guard !end.hasBegun, !pods.isResting else { throw .notServing }
+    guard isServing, readinessState.isReady, !end.hasBegun, !pods.isResting else { throw .notServing }
     let process = try await upgrade.begin()
     await pods.moveConnections()
     let connections = await pods.load().connections
@@ -297,20 +302,35 @@ final class Daemon {
   private static let look = Duration.milliseconds(200)
 
   private func endWithConnections(until deadline: ContinuousClock.Instant) async {
-    while upgrade.isReplaced, !end.hasBegun {
-      let load = await pods.load()
-      if load.isNothing(moving: false) { return quit(because: "replaced, and nothing runs here any more") }
-      if deadline <= .now { return quit(because: "replaced, and AMBIENT_UPGRADE_DEADLINE has passed") }
+    while !end.hasBegun {
+      // While the next one is not there, this one serves.
+      if pods.isResting {
+        await pods.moveConnections()
+        if await pods.load().isNothing(moving: false) {
+          return quit(because: "replaced, and nothing runs here any more")
+        }
+        if deadline <= .now { return quit(because: "replaced, and AMBIENT_UPGRADE_DEADLINE has passed") }
+      }
       await control.sleep(for: Self.look)
     }
-    guard !end.hasBegun else { return }
-    logger.error("the ztunnel that had taken over is gone: this one serves again, without its admin interface")
+  }
+
+  /// When the service manager ends the others of a service because its main process has died, the agent may be about to say
+  /// that this process is the one to serve.
+  private func awaitDuty(within limit: Duration) async {
+    let end = ContinuousClock.now + limit
+    while pods.isResting, .now < end {
+      if await pods.load().isNothing(moving: false) { return }
+      await control.sleep(for: Self.look)
+    }
   }
 
   /// Ends the process: gracefully when asked for the first time, at once when asked again.
   private func quit(because reason: String) {
     switch end.asked() {
     case .drain: drain(reason)
+    // The service manager asks every process of the service once more when the main one has ended.
+    case .cut where upgrade.isReplaced && reason == Self.terminated: break
     case .cut:
       logger.warning(
         "asked again to end: connections that cannot be left to the next ztunnel are cut",
@@ -322,6 +342,7 @@ final class Daemon {
 
   private func drain(_ reason: String) {
     readinessState.drain()
+    upgrade.abandon()
     let limit = configuration.terminationDeadline
     let deadline = ContinuousClock.now + limit
     logger.info(
@@ -338,7 +359,8 @@ final class Daemon {
     }
     control.spawn { [self] in
       // What somebody else can go on with at once need not wait.
-      if pods.isResting { await pods.moveConnections() }
+      await pods.moveConnections()
+      if upgrade.isReplaced { await awaitDuty(within: ProcessEnd.lastWords(of: limit)) }
       await pods.serveOn(until: deadline - ProcessEnd.lastWords(of: limit))
       let hasSuccessorToCome = pods.hasSuccessorToCome
       // Who comes from here on waits until the next process is there: not for as long as a connection may run.

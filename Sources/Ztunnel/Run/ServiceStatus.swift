@@ -17,6 +17,12 @@ final class ServiceStatus {
     self.logger = logger
   }
 
+  /// Tells the service manager what it was told last.
+  func tellAgain() {
+    guard !readiness.isDraining, !latest.isEmpty else { return }
+    ServiceNotifier.status(latest)
+  }
+
   /// Looks whether there is anything new to tell.
   func update() {
     guard !readiness.isDraining else { return }

@@ -27,6 +27,9 @@ final class JournalKeeper: ResponseKeeper, Sendable {
   func complete() { perform { $0.complete() } }
   func confirm() { perform { $0.confirm() } }
 
+  /// Leaves the file to another process, or takes it back.
+  func rest(_ isResting: Bool) { perform { $0.rest(isResting) } }
+
   func settle(leaving count: Int) async {
     await withUnsafeContinuation { continuation in
       let isSettled = state.withLock { state in

@@ -40,6 +40,8 @@ final class MeshJournal {
   private var isOpen = false
   private var isComplete = false
   private var isLost = false
+  /// Another process keeps the file.
+  private var isResting = false
   /// When the control plane last said that what is known is true.
   private var confirmed = Timestamp(secondsSinceEpoch: 0)
   private var log: SealedLog?
@@ -165,7 +167,7 @@ final class MeshJournal {
 
   /// Writes the file anew where it has grown much. Not part of ``commit()``, because it takes as long as the mesh is large.
   func tidy() {
-    guard let log, log.isWritable, isInPlace, !isOpen, log.size > 2 * baseSize + Self.slack else { return }
+    guard !isResting, let log, log.isWritable, isInPlace, !isOpen, log.size > 2 * baseSize + Self.slack else { return }
     do { try replaceLog(at: confirmed) } catch let error as ContentsLost { lose(error.reason) } catch {
       // It is as good as before, and larger than it has to be.
       baseSize = log.size
@@ -173,15 +175,20 @@ final class MeshJournal {
     }
   }
 
+  /// Leaves the file to another process that follows the control plane, too; or takes it back, with all that was said
+  /// meanwhile, when the next thing is said.
+  func rest(_ isResting: Bool) { self.isResting = isResting }
+
   // MARK: The file
 
   /// Writes what is unwritten; with `time` it makes a response whole. Not again right after that has failed: a full disk is
   /// not emptied by writing to it, and each try takes as long as the mesh is large. Meanwhile there is no file.
   private func write(at time: Timestamp?) {
-    if isLost { return }
+    if isLost || isResting { return }
     if let nextAttempt, monotonic() < nextAttempt { return }
     do {
-      if let log, log.isWritable {
+      // What is added to a file in whose place another process has put its own would be found by nobody.
+      if let log, log.isWritable, !isInPlace || log.isInPlace {
         try append(unwritten, at: time, to: log, &places)
         clearUnwritten()
         // Policies must not be lost with the power: without the last one, something could be open that is denied.

@@ -58,6 +58,9 @@ final class SealedLog {
   /// Puts the file in its place, in the one of an earlier file. Throws ``SystemError``.
   func put() throws(SystemError) { try WholeFile.put(file.raw, inPlaceOf: path) }
 
+  /// Whether it is what a reader finds now.
+  var isInPlace: Bool { WholeFile.is(file.raw, at: path) }
+
   /// Removes the file, unless another process has put its own in the place. What was written can still be read.
   func remove() {
     form = nil

@@ -223,6 +223,9 @@ def upgraded():
            traffic.refused + traffic.broken)
     answer = finished(open_one)
     expect("the package was upgraded: what was open goes on", answer.startswith("HTTP/1.0 200"), answer)
+    # Although the agent was restarted meanwhile, and has found both.
+    until("the package was upgraded: the older ztunnel ends with its last connection",
+          lambda: not os.path.exists(f"/proc/{before[1]}"))
 
 
 def socket_activation():
