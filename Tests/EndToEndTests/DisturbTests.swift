@@ -42,7 +42,7 @@ enum Disturbance: String, CaseIterable, Sendable {
 }
 
 /// The zero-loss gate: ordinary clients, one disturbance after another, and what they noticed. `AMBIENT_DISTURB_ROUNDS`
-/// says how often each happens; `scripts/disturb` prints the table.
+/// says how often each happens; `scripts/disturb` prints the table, from the file that `AMBIENT_DISTURB_REPORT` names.
 @Suite(
   "Disturbed", .serialized, .requires(.root, .command("ip"), .command("iptables-legacy"), .command("prlimit")),
   .timeLimit(.minutes(15)))
@@ -165,12 +165,18 @@ struct DisturbTests {
 
   /// Prints what clients noticed, and holds it to the limits.
   private func report(_ tally: DisturbTally, of name: String, mayBreakLive: Bool) {
-    print(
+    let row =
       "disturb|\(name)|\(Self.rounds)|\(tally.newConnections)|\(tally.failedNew)|\(tally.liveConnections)"
-        + "|\(tally.brokenLive)|\(tally.lostBytes)|\(tally.longestStall / .milliseconds(1))")
+      + "|\(tally.brokenLive)|\(tally.lostBytes)|\(tally.longestStall / .milliseconds(1))"
+    print(row)
     for reason in tally.reasons { print("disturb-reason|\(name)|\(reason)") }
-    // Somebody may watch, through a pipe.
-    fflush(nil)
+    // What is printed may come only when all is over.
+    if let path = ProcessInfo.processInfo.environment["AMBIENT_DISTURB_REPORT"],
+      let file = FileHandle(forWritingAtPath: path)
+    {
+      file.seekToEndOfFile()
+      file.write(Data((row + "\n").utf8))
+    }
     #expect(tally.failedNew == 0, "\(tally.reasons)")
     if !mayBreakLive {
       #expect(tally.brokenLive == 0, "\(tally.reasons)")
