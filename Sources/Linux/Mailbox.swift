@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 
 /// A queue of messages in the kernel, with the descriptors that come with them: a datagram socket that is connected to
@@ -60,38 +59,20 @@ public struct Mailbox: Sendable {
     guard bytes.count <= Self.longestMessage, descriptors.count <= Self.mostDescriptors else {
       throw SystemError("sendmsg", E2BIG, subject: "mailbox")
     }
-    let (socket, raws) = (descriptor.raw, descriptors.map(\.raw))
-    _ = try withExtendedLifetime(descriptors) { () throws(SystemError) in
-      try system("sendmsg", "mailbox") {
-        bytes.withUnsafeBytes { ambient_send_packet(socket, $0.baseAddress, $0.count, raws, CInt(raws.count)) }
-      }
-    }
+    try DescriptorPassing.send(descriptor.raw, bytes, passing: descriptors, subject: "mailbox")
   }
 
   /// Takes the oldest message out; nil when there is none. It needs room for ``mostDescriptors`` descriptors. Throws
   /// ``SystemError``: `EMSGSIZE` where the message is too long or has descriptors for which there was no room; it is out all the
   /// same, and what came with it closed.
   public func take() throws(SystemError) -> Message? {
-    let socket = descriptor.raw
-    var bytes = [UInt8](repeating: 0, count: Self.longestMessage)
-    var passed = [CInt](repeating: -1, count: Self.mostDescriptors)
-    var count: CInt = 0
-    var flags: CInt = 0
-    let length: Int
-    do throws(SystemError) {
-      length = try system("recvmsg", "mailbox") {
-        bytes.withUnsafeMutableBytes {
-          ambient_receive_packet(
-            socket, $0.baseAddress, $0.count, &passed, CInt(Self.mostDescriptors), &count, &flags)
-        }
-      }
-    } catch  where error.number == EAGAIN { return nil }
-    let descriptors = passed.prefix(Int(count)).map { SharedDescriptor(Descriptor(owning: $0)) }
-    guard flags & CInt(MSG_TRUNC) == 0, flags & CInt(MSG_CTRUNC) == 0, Int(count) <= Self.mostDescriptors else {
+    let received = try DescriptorPassing.receive(
+      descriptor.raw, bytesAtMost: Self.longestMessage, descriptorsAtMost: Self.mostDescriptors, subject: "mailbox")
+    guard let received else { return nil }
+    guard !received.isTruncated, !received.lacksDescriptors, received.descriptorCount <= Self.mostDescriptors else {
       throw SystemError("recvmsg", EMSGSIZE, subject: "mailbox")
     }
-    bytes.removeLast(bytes.count - length)
-    return Message(bytes: bytes, descriptors: descriptors)
+    return Message(bytes: received.bytes, descriptors: received.descriptors)
   }
 
   private static func withKernelForm<Result>(

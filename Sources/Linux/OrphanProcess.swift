@@ -11,8 +11,8 @@ public final class OrphanProcess {
 
   /// Runs the program at `path`, with nothing blocked and no descriptors but the standard ones. Blocks for as long as the
   /// start takes. Throws ``SystemError``, also where the program cannot be executed, or is over already.
-  public init(_ path: String, arguments: [String], environment: [String]) throws(SystemError) {
-    let lists = [arguments, environment].map { list in list.map { strdup($0) } + [nil] }
+  public init(_ path: String, arguments: [String], environment: [String: String]) throws(SystemError) {
+    let lists = [arguments, environment.map { "\($0)=\($1)" }].map { list in list.map { strdup($0) } + [nil] }
     defer { for text in lists.joined() { free(text) } }
     id = try system("execve", path) { ambient_start_orphan(path, lists[0], lists[1]) }
     let process = id
@@ -53,15 +53,10 @@ public final class OrphanProcess {
   }
 
   /// This process's environment for another one, without what was meant for this one alone and with `additions`.
-  public static func inheritedEnvironment(adding additions: [String: String] = [:]) -> [String] {
-    var entries: [String] = []
-    var entry = environ
-    while let text = entry.pointee {
-      entries.append(String(cString: text))
-      entry += 1
-    }
+  public static func inheritedEnvironment(adding additions: [String: String] = [:]) -> [String: String] {
+    var variables = ProcessEnvironment.variables().merging(additions) { $1 }
     // The process that the service manager watches. Without it, whoever is the service's main process is.
-    let left = ["WATCHDOG_PID"] + additions.keys
-    return entries.filter { entry in !left.contains { entry.hasPrefix($0 + "=") } } + additions.map { "\($0)=\($1)" }
+    variables["WATCHDOG_PID"] = nil
+    return variables
   }
 }

@@ -125,10 +125,15 @@ public enum TCPSocket {
 
   /// Whether it is a TCP socket at all. Throws ``SystemError`` where it is no socket.
   public static func isStream(_ raw: CInt) throws(SystemError) -> Bool {
-    var number: CInt = 0
+    try option(raw, SO_PROTOCOL) == CInt(IPPROTO_TCP)
+  }
+
+  /// A number at the level of sockets, of a socket of any kind. Throws ``SystemError``.
+  static func option(_ raw: CInt, _ name: CInt) throws(SystemError) -> CInt {
+    var value: CInt = 0
     var length = socklen_t(MemoryLayout<CInt>.size)
-    try system("getsockopt", "SO_PROTOCOL") { getsockopt(raw, SOL_SOCKET, SO_PROTOCOL, &number, &length) }
-    return number == CInt(IPPROTO_TCP)
+    try system("getsockopt") { getsockopt(raw, SOL_SOCKET, name, &value, &length) }
+    return value
   }
 
   // MARK: Addresses

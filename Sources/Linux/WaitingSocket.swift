@@ -41,24 +41,17 @@ public struct WaitingSocket: Equatable, Sendable {
 
   private static func kind(_ raw: CInt) throws(SystemError) -> Kind? {
     let family: IPAddress.Family
-    switch try option(raw, SO_DOMAIN) {
+    switch try TCPSocket.option(raw, SO_DOMAIN) {
     case AF_INET: family = .v4
     case AF_INET6: family = .v6
     case AF_UNIX:
-      return try option(raw, SO_TYPE) == CInt(SOCK_DGRAM.rawValue) && Mailbox.isMailbox(raw) ? .mailbox : nil
+      return try TCPSocket.option(raw, SO_TYPE) == CInt(SOCK_DGRAM.rawValue) && Mailbox.isMailbox(raw) ? .mailbox : nil
     default: return nil
     }
-    switch (try option(raw, SO_PROTOCOL), try option(raw, SO_ACCEPTCONN)) {
+    switch (try TCPSocket.option(raw, SO_PROTOCOL), try TCPSocket.option(raw, SO_ACCEPTCONN)) {
     case (CInt(IPPROTO_TCP), 1): return .listener(family, try TCPSocket.localAddress(raw))
     case (CInt(IPPROTO_UDP), _): return .datagrams(family, try TCPSocket.localAddress(raw))
     default: return nil
     }
-  }
-
-  private static func option(_ raw: CInt, _ name: CInt) throws(SystemError) -> CInt {
-    var value: CInt = 0
-    var length = socklen_t(MemoryLayout<CInt>.size)
-    try system("getsockopt") { getsockopt(raw, SOL_SOCKET, name, &value, &length) }
-    return value
   }
 }

@@ -57,9 +57,7 @@ struct EscapeWatch {
   private var looksAtDepartures: Bool { settings.countsEscapes || stopsDepartures }
   private var probes: ProbeConditions { ProbeConditions(settings: settings, family: family) }
   private var opens: Match { .tcp(PortMatch(opens: true)) }
-  private var notFromProxy: Match {
-    .mark(MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask, inverted: true))
-  }
+  private var notFromProxy: Match { .mark(.notFromProxy) }
 
   private var departures: [PlannedRule] {
     [
@@ -88,7 +86,7 @@ struct EscapeWatch {
         identifier: "W4",
         rule: Rule(
           transport: .tcp,
-          matches: [.mark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))],
+          matches: [.mark(.towardsApplication)],
           target: .fallThrough),
         reason: "counts the application's answers to ztunnel that leave instead of going back to it"),
     ]
@@ -111,16 +109,11 @@ struct EscapeWatch {
             matches: [.tcp(PortMatch(destination: .only(MeshConstants.outboundPort)))], target: .returnToCaller),
           reason: "what a nested machine sends through \(interface) is captured as outbound traffic")
       }
-      + [MeshConstants.inboundPlaintextPort, MeshConstants.hbonePort].map { port in
-        PlannedRule(
-          identifier: "W9",
-          rule: Rule(
-            transport: .tcp, matches: [.tcp(PortMatch(destination: .only(port)))], target: .returnToCaller),
-          reason: "only ztunnel listens on \(port), and it decides by policy")
-      } + [
+      + [
+        .toProxy(MeshConstants.inboundPlaintextPort, "W9"), .toProxy(MeshConstants.hbonePort, "W9"),
         PlannedRule(
           identifier: "W0", rule: Rule(transport: .tcp, matches: [opens], target: .drop),
-          reason: "nobody reaches a process of the pod past ztunnel")
+          reason: "nobody reaches a process of the pod past ztunnel"),
       ]
   }
 }

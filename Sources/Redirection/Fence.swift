@@ -43,7 +43,7 @@ struct Fence {
           identifier: "F2", rule: rule,
           reason: "the host's probes go on, so that the pod is not restarted while it is repaired")
       } + [
-        toProxy(MeshConstants.hbonePort, "F3"), toProxy(MeshConstants.inboundPlaintextPort, "F4"),
+        .toProxy(MeshConstants.hbonePort, "F3"), .toProxy(MeshConstants.inboundPlaintextPort, "F4"),
         PlannedRule(
           identifier: "F5", rule: Rule(matches: [.answer], target: .returnToCaller),
           reason: "answers to what ztunnel sent; the application's own packets do not leave, so they have none"),
@@ -62,18 +62,10 @@ struct Fence {
         PlannedRule(
           identifier: "F8",
           rule: Rule(
-            matches: [.mark(MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask))],
+            matches: [.mark(.fromProxy)],
             target: .returnToCaller),
           reason: "ztunnel's own traffic has its policy already")
       ] + neighbours + [blocked]
-  }
-
-  private func toProxy(_ port: UInt16, _ identifier: String) -> PlannedRule {
-    PlannedRule(
-      identifier: identifier,
-      rule: Rule(
-        transport: .tcp, matches: [.tcp(PortMatch(destination: .only(port)))], target: .returnToCaller),
-      reason: "only ztunnel listens on \(port), and it decides by policy")
   }
 
   /// IPv6 finds its neighbours with ICMP. ICMP is never captured (redirection.md §3).

@@ -203,10 +203,11 @@ public struct Redirector: Sendable {
     _ settings: RedirectionSettings, _ support: IPv6Support
   ) throws(RedirectionError) -> EscapeWatch.Reading {
     var sum = EscapeWatch.Reading()
-    for family in support.families where !EscapeWatch(settings: settings, family: family).chains.isEmpty {
+    for family in support.families {
+      let watch = EscapeWatch(settings: settings, family: family)
       let table = TableIdentity(family: family, name: .mangle)
-      guard try TableSession.existing(family).contains(table) else { continue }
-      let reading = try EscapeWatch(settings: settings, family: family).reading { chain throws(RedirectionError) in
+      guard !watch.chains.isEmpty, try TableSession.existing(family).contains(table) else { continue }
+      let reading = try watch.reading { chain throws(RedirectionError) in
         try TableSession.packets(chain, in: table)
       }
       sum.escaped &+= reading.escaped

@@ -118,6 +118,14 @@ struct MarkMatch: Hashable, Sendable {
   var value: UInt32
   var mask: UInt32
   var inverted = false
+
+  /// What ztunnel sends.
+  static let fromProxy = MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask)
+  /// What others send.
+  static let notFromProxy = MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask, inverted: true)
+  /// Of connections that ztunnel has opened to the application with its client's address.
+  static let towardsApplication = MarkMatch(
+    value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask)
 }
 
 /// `--sport` and `--dport`; nil compares nothing.

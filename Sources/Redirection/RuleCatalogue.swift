@@ -43,7 +43,7 @@ struct RuleCatalogue {
         PlannedRule(
           identifier: "Z1",
           rule: Rule(
-            transport: .udp, matches: [.mark(fromProxy), .udp(PortMatch(destination: .only(MeshConstants.dnsPort)))],
+            transport: .udp, matches: [.mark(.fromProxy), .udp(PortMatch(destination: .only(MeshConstants.dnsPort)))],
             target: .connectionZone(MeshConstants.dnsZone)),
           reason:
             "ztunnel's own DNS queries live in a zone of their own, where their ports cannot collide with those of "
@@ -53,7 +53,7 @@ struct RuleCatalogue {
         PlannedRule(
           identifier: "Z2",
           rule: Rule(
-            transport: .udp, matches: [.mark(notFromProxy), .udp(PortMatch(source: .only(MeshConstants.dnsPort)))],
+            transport: .udp, matches: [.mark(.notFromProxy), .udp(PortMatch(source: .only(MeshConstants.dnsPort)))],
             target: .connectionZone(MeshConstants.dnsZone)),
           reason: "the answers to ztunnel's own DNS queries are looked up in the zone the queries were put into")
       ])
@@ -75,7 +75,7 @@ struct RuleCatalogue {
           identifier: "K2",
           rule: Rule(
             matches: [
-              .connectionMark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))
+              .connectionMark(.towardsApplication)
             ],
             target: .restoreMark(packetMask: .max, connectionMask: .max)),
           reason: "the application's replies get the mark by which policy routing brings them back to ztunnel")
@@ -84,7 +84,7 @@ struct RuleCatalogue {
         PlannedRule(
           identifier: "K1",
           rule: Rule(
-            matches: [.mark(fromProxy)],
+            matches: [.mark(.fromProxy)],
             target: .setConnectionMark(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask)),
           reason: "remembers that ztunnel opened this connection towards the application, with the client's address")
       ])
@@ -99,10 +99,6 @@ struct RuleCatalogue {
         + (settings.bypassInboundCapture ? [] : captureInbound))
   }
 
-  private var fromProxy: MarkMatch { MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask) }
-  private var notFromProxy: MarkMatch {
-    MarkMatch(value: MeshConstants.proxyMark, mask: MeshConstants.markMask, inverted: true)
-  }
   private var probe: AddressMatch { .host(settings.probeSource(family)) }
   private var probes: ProbeConditions { ProbeConditions(settings: settings, family: family) }
   private var notLoopback: AddressMatch { .host(.loopback(family), inverted: true) }
@@ -135,7 +131,9 @@ struct RuleCatalogue {
         identifier: "I2",
         rule: Rule(
           destination: notLoopback, transport: .tcp,
-          matches: [.tcp(PortMatch(destination: .only(MeshConstants.hbonePort, inverted: true))), .mark(notFromProxy)],
+          matches: [
+            .tcp(PortMatch(destination: .only(MeshConstants.hbonePort, inverted: true))), .mark(.notFromProxy),
+          ],
           target: .redirect(port: MeshConstants.inboundPlaintextPort)),
         reason:
           "inbound plaintext goes to ztunnel; HBONE finds its listener by itself, and ztunnel's own connections do "
@@ -156,14 +154,14 @@ struct RuleCatalogue {
         identifier: "D1",
         rule: Rule(
           output: .loopback(inverted: true), transport: .udp,
-          matches: [.mark(notFromProxy), .udp(PortMatch(destination: .only(MeshConstants.dnsPort)))],
+          matches: [.mark(.notFromProxy), .udp(PortMatch(destination: .only(MeshConstants.dnsPort)))],
           target: .redirect(port: MeshConstants.dnsCapturePort)),
         reason: "DNS queries over UDP to other than loopback resolvers are answered by ztunnel"),
       PlannedRule(
         identifier: "D2",
         rule: Rule(
           destination: notLoopback, transport: .tcp,
-          matches: [.tcp(PortMatch(destination: .only(MeshConstants.dnsPort))), .mark(notFromProxy)],
+          matches: [.tcp(PortMatch(destination: .only(MeshConstants.dnsPort))), .mark(.notFromProxy)],
           target: .redirect(port: MeshConstants.dnsCapturePort)),
         reason: "DNS queries over TCP to other than loopback resolvers are answered by ztunnel"),
     ]
@@ -175,7 +173,7 @@ struct RuleCatalogue {
         identifier: "O2",
         rule: Rule(
           transport: .tcp,
-          matches: [.mark(MarkMatch(value: MeshConstants.towardsApplicationMark, mask: MeshConstants.markMask))],
+          matches: [.mark(.towardsApplication)],
           target: .accept),
         reason: "packets of connections that ztunnel opened are never captured"),
       PlannedRule(
@@ -185,7 +183,7 @@ struct RuleCatalogue {
       PlannedRule(
         identifier: "O4",
         rule: Rule(
-          destination: notLoopback, transport: .tcp, matches: [.mark(notFromProxy)],
+          destination: notLoopback, transport: .tcp, matches: [.mark(.notFromProxy)],
           target: .redirect(port: MeshConstants.outboundPort)),
         reason: "outbound TCP goes to ztunnel, except ztunnel's own"),
     ]

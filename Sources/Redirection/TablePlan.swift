@@ -38,4 +38,13 @@ struct PlannedRule: Equatable, Sendable {
   var identifier: String
   var rule: Rule
   var reason: String
+
+  /// Lets a connection reach a port of ztunnel's.
+  static func toProxy(_ port: UInt16, _ identifier: String) -> PlannedRule {
+    PlannedRule(
+      identifier: identifier,
+      rule: Rule(
+        transport: .tcp, matches: [.tcp(PortMatch(destination: .only(port)))], target: .returnToCaller),
+      reason: "only ztunnel listens on \(port), and it decides by policy")
+  }
 }

@@ -46,29 +46,17 @@ public final class PacketSocket: Sendable {
   /// Reads one packet. Every descriptor that comes with it is owned, or closed, before anything else is looked at,
   /// so that no error leaks one (zds.md F5). Throws ``ZDSError``: truncation, more descriptors than `limit`, system.
   public func receive(descriptorsAtMost limit: Int = 1) throws(ZDSError) -> ReceivedPacket {
-    let socket = self.descriptor.raw
-    var bytes = [UInt8](repeating: 0, count: Self.maximumPacket)
-    var passed = [CInt](repeating: -1, count: limit)
-    var count: CInt = 0
-    var flags: CInt = 0
-    let length: Int
+    let received: DescriptorPassing.Received?
     do {
-      length = try system("recvmsg") {
-        bytes.withUnsafeMutableBytes {
-          ambient_receive_packet(socket, $0.baseAddress, $0.count, &passed, CInt(limit), &count, &flags)
-        }
-      }
-    } catch {
-      if error.number == EAGAIN { return .nothing }
-      throw .system(error)
-    }
-    let descriptors = passed.prefix(Int(count)).map { SharedDescriptor(Descriptor(owning: $0)) }
-    if flags & CInt(MSG_TRUNC) != 0 { throw .truncatedPacket }
-    if flags & CInt(MSG_CTRUNC) != 0 { throw .truncatedDescriptors }
-    if count > limit { throw .unexpectedDescriptors(count: Int(count)) }
-    if length == 0 { return .endOfFile }
-    bytes.removeLast(bytes.count - length)
-    return .packet(bytes, descriptors)
+      received = try DescriptorPassing.receive(
+        descriptor.raw, bytesAtMost: Self.maximumPacket, descriptorsAtMost: limit)
+    } catch { throw .system(error) }
+    guard let received else { return .nothing }
+    if received.isTruncated { throw .truncatedPacket }
+    if received.lacksDescriptors { throw .truncatedDescriptors }
+    if received.descriptorCount > limit { throw .unexpectedDescriptors(count: received.descriptorCount) }
+    if received.bytes.isEmpty { return .endOfFile }
+    return .packet(received.bytes, received.descriptors)
   }
 
   /// Sends one packet, with the descriptors in `passing`; the caller keeps its own copies open.
@@ -77,14 +65,8 @@ public final class PacketSocket: Sendable {
   /// an error, not a reason to wait. Throws ``ZDSError``.
   public func send(_ bytes: [UInt8], passing: [SharedDescriptor] = []) throws(ZDSError) {
     guard bytes.count <= Self.maximumPacket else { throw .messageTooLong(bytes: bytes.count) }
-    let socket = descriptor.raw
-    let raws = passing.map(\.raw)
     do {
-      _ = try withExtendedLifetime(passing) { () throws(SystemError) in
-        try system("sendmsg") {
-          bytes.withUnsafeBytes { ambient_send_packet(socket, $0.baseAddress, $0.count, raws, CInt(raws.count)) }
-        }
-      }
+      try DescriptorPassing.send(descriptor.raw, bytes, passing: passing)
     } catch {
       if error.number == EAGAIN { throw .peerNotReading }
       throw error.number == EPIPE ? .closedByPeer : .system(error)

@@ -59,7 +59,7 @@ struct Proxy: ParsableCommand {
     // The runtime's thread for timers asks for a priority that takes CAP_SYS_NICE, and would complain at each start.
     setenv("LIBDISPATCH_LOG", "NO", 0)
     do {
-      try ZtunnelProcess(environment: Environment.variables()).run()
+      try ZtunnelProcess(environment: ProcessEnvironment.variables()).run()
     } catch let error as any CodedError {
       StandardError.print("ztunnel: \(error)")
       throw ExitCode.failure

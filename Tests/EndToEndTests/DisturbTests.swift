@@ -59,9 +59,8 @@ struct DisturbTests {
       let echo = try TCPServer(in: server.pod, port: 8080, .echo)
       defer { echo.stop() }
       for round in 0..<Self.rounds {
-        // Every side with either family in four rounds. Without descriptors no tunnel can be accepted: those of the round
-        // before must serve, and they are of one family.
-        let family: IPAddress.Family = disturbance == .descriptorsShort ? .v4 : [.v4, .v6, .v6, .v4][round % 4]
+        // Without descriptors no tunnel can be accepted: those of the round before must serve, and they are of one family.
+        let family = disturbance == .descriptorsShort ? .v4 : Self.family(of: round)
         let address = server.address(family, port: 8080)
         // Outbound and inbound side in turn.
         let node = round.isMultiple(of: 2) ? daemons.mesh.left : daemons.mesh.right
@@ -72,9 +71,6 @@ struct DisturbTests {
           let side = round.isMultiple(of: 2) ? "client" : "server"
           print("disturb-reason|\(disturbance.rawValue)|round \(round), \(family), \(side)'s side")
           explain(disturbance, daemons)
-        }
-        if disturbance == .upgraded {
-          #expect(daemons.predecessors.allSatisfy { $0.waitForExit(within: .seconds(30)) == 0 })
         }
       }
     }
@@ -111,13 +107,8 @@ struct DisturbTests {
       defer { echoes.forEach { $0.stop() } }
       for round in 0..<Self.rounds {
         let (client, server) = round.isMultiple(of: 2) ? (inside, outside) : (outside, inside)
-        let family: IPAddress.Family = [.v4, .v6, .v6, .v4][round % 4]
-        tally.add(
-          try await endure(
-            disturbance, on: node, inside, daemons, connecting: client, to: server.address(family, port: 8080)))
-        if disturbance == .upgraded {
-          #expect(daemons.predecessors.allSatisfy { $0.waitForExit(within: .seconds(30)) == 0 })
-        }
+        let address = server.address(Self.family(of: round), port: 8080)
+        tally.add(try await endure(disturbance, on: node, inside, daemons, connecting: client, to: address))
       }
     }
     report(tally, of: "plain: \(disturbance.rawValue)", mayBreakLive: false)
@@ -193,8 +184,15 @@ struct DisturbTests {
     try await perform(disturbance, on: node, pod, daemons, disturbance.environment, load)
     // Longer than a client waits on a connection that the disturbance has left without an end, before it opens the next.
     #expect(eventually(within: .seconds(60)) { load.servedSince >= 20 }, "new connections are served afterwards")
-    return load.stop()
+    let noticed = load.stop()
+    if disturbance == .upgraded {
+      #expect(daemons.predecessors.allSatisfy { $0.waitForExit(within: .seconds(30)) == 0 })
+    }
+    return noticed
   }
+
+  /// In four rounds of two sides in turn every side has either family.
+  private static func family(of round: Int) -> IPAddress.Family { [.v4, .v6, .v6, .v4][round % 4] }
 
   private func perform(
     _ disturbance: Disturbance, on node: MeshFixture.MeshNode, _ pod: MeshPod, _ daemons: DaemonFixture,

@@ -40,7 +40,7 @@ struct EscapeTests {
   func flushed(family: IPAddress.Family) throws {
     let wire = try Wire()
     try wire.apply(settings)
-    try wire.pod.run(family == .v4 ? "iptables-legacy" : "ip6tables-legacy", "-t", "nat", "-F")
+    try wire.flushCapture(family)
     _ = try wire.redirector.raiseFence(settings, in: wire.pod.namespace)
     let peer = SocketAddress(Wire.peerAddress(family), 80)
     _ = try TestSocket.connected(in: wire.pod, to: peer, within: 200)
@@ -86,30 +86,6 @@ struct EscapeTests {
   }
 }
 
-@Suite("Listeners of ztunnel", .namespaces)
-struct MeshListenerTests {
-  @Test("are those with its mark, in both families")
-  func marked() throws {
-    let pod = try TestNamespace()
-    let settings = RedirectionSettings()
-    #expect(try pod.redirector.prove(settings, in: pod.namespace).missingListeners == [15001, 15006, 15008])
-    let impostor = try TestSocket.listening(in: pod, on: SocketAddress(.any(.v4), 15001))
-    let first = try TestSocket.listening(in: pod, on: SocketAddress(.any(.v4), 15006), mark: proxyMark)
-    let second = try TestSocket.listening(in: pod, on: SocketAddress(.any(.v6), 15008), mark: proxyMark)
-    #expect(try pod.redirector.prove(settings, in: pod.namespace).missingListeners == [15001])
-    _ = (impostor, first, second)
-  }
-
-  @Test(
-    "cannot be read from an answer that is not whole",
-    arguments: [[], Array(repeating: 0, count: 71), Array(repeating: 0, count: 72) + [3, 0, 15, 0]] as [[UInt8]])
-  func malformed(payload: [UInt8]) {
-    #expect(throws: RedirectionError.self) {
-      try MeshListeners.port(NetlinkMessage(kind: 20, flags: 0, sequence: 1, payload: payload))
-    }
-  }
-}
-
 @Suite("Packets that would escape", .namespaces, .serialized)
 struct StoppedEscapeTests {
   private let settings = RedirectionSettings(countsEscapes: true, stopsEscapes: true)
@@ -117,10 +93,6 @@ struct StoppedEscapeTests {
   private func reading(_ wire: Wire) throws -> [UInt64?] {
     let proof = try wire.redirector.prove(settings, in: wire.pod.namespace)
     return [proof.escaped, proof.stopped]
-  }
-
-  private func flush(_ wire: Wire, _ family: IPAddress.Family) throws {
-    try wire.pod.run(family == .v4 ? "iptables-legacy" : "ip6tables-legacy", "-t", "nat", "-F")
   }
 
   @Test("need these rules, as iptables reads them", arguments: families)
@@ -209,7 +181,7 @@ struct StoppedEscapeTests {
       (wire.pod, SocketAddress(Wire.peerAddress(family), 80), outbound),
       (wire.peer, SocketAddress(Wire.podAddress(family), 8080), inbound),
     ] {
-      try flush(wire, family)
+      try wire.flushCapture(family)
       let before = try reading(wire)
       let repaired = DispatchSemaphore(value: 0)
       Thread.detachNewThread { [settings] in
@@ -242,7 +214,7 @@ struct StoppedEscapeTests {
     try wire.pod.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
     // The peer routes by default to the pod. While capture is whole, none of it is forwarded.
     try wire.apply(settings)
-    try flush(wire, family)
+    try wire.flushCapture(family)
     let server = try TestSocket.listening(in: wire.peer, on: SocketAddress(.any(family), 80))
     #expect(try TestSocket.connected(in: nested, to: SocketAddress(Wire.peerAddress(family), 80)) != nil)
     #expect(try server.accepted() != nil)

@@ -28,6 +28,11 @@ final class Wire: Sendable {
     _ = try redirector.apply(settings, in: pod.namespace)
   }
 
+  /// Empties the pod's `nat` table, as a careless hand does.
+  func flushCapture(_ family: IPAddress.Family) throws {
+    try pod.run(family == .v4 ? "iptables-legacy" : "ip6tables-legacy", "-t", "nat", "-F")
+  }
+
   static func podAddress(_ family: IPAddress.Family) -> IPAddress {
     family == .v4 ? .v4(0x0a4d_0001) : .v6(0xfd77_0000_0000_0000, 1)
   }

@@ -1,4 +1,3 @@
-import CLinux
 import Foundation
 import Linux
 import Synchronization
@@ -34,14 +33,10 @@ public final class NotifySocket: Sendable {
     }
     let descriptor = socket
     Thread.detachNewThread { [weak self] in
-      var buffer = [UInt8](repeating: 0, count: 4096)
-      var passed = [CInt](repeating: -1, count: 64)
       while true {
-        var (count, flags): (CInt, CInt) = (0, 0)
-        let length = ambient_receive_packet(descriptor.raw, &buffer, buffer.count, &passed, 64, &count, &flags)
-        let descriptors = passed.prefix(Int(max(0, count))).map { SharedDescriptor(Descriptor(owning: $0)) }
-        guard length > 0, let self else { return }
-        receive(String(decoding: buffer[..<length], as: UTF8.self), descriptors)
+        let received = try? DescriptorPassing.receive(descriptor.raw, bytesAtMost: 4096, descriptorsAtMost: 64)
+        guard let received, !received.bytes.isEmpty, let self else { return }
+        receive(String(decoding: received.bytes, as: UTF8.self), received.descriptors)
       }
     }
   }

@@ -15,8 +15,10 @@ struct MovedConnectionTests {
       TCPSocket.peerAddress(socket.raw) ?? SocketAddress(.any(.v4), 0)
     }
     return MovedConnection(
-      direction: .inbound, peer: peer(left.client), original: nil, actual: peer(left.upstream), startedAt: 3,
-      attempts: 1, left: left)
+      facts: MovedConnection.Facts(
+        direction: .inbound, peer: peer(left.client), original: nil, actual: peer(left.upstream), startedAt: 3,
+        attempts: 1),
+      left: left)
   }
 
   /// One that has been put into a mailbox, as who takes it out sees it.
@@ -136,15 +138,15 @@ struct MovedConnectionTests {
     position.down.hasEnded = true
     position.down.isFinished = true
     var moved = Self.moved(PumpLeaving(client: near.pumped, upstream: far.pumped, position: position))
-    moved.direction = .outbound
-    moved.original = SocketAddress("10.96.0.1:80")
+    moved.facts.direction = .outbound
+    moved.facts.original = SocketAddress("10.96.0.1:80")
     let text = MovedConnectionText(moved)
     let mailbox = try Mailbox()
     try moved.put(into: mailbox)
     let taken = try MovedConnection(try #require(try mailbox.take()), in: Self.here)
     #expect(taken.left.position == position)
     #expect(MovedConnectionText(taken) == text)
-    moved.peer = try #require(SocketAddress("[fd00::1]:40000"))
+    moved.facts.peer = try #require(SocketAddress("[fd00::1]:40000"))
     let other = MovedConnectionText(moved)
     #expect(try MovedConnectionText(other.bytes) == other)
   }

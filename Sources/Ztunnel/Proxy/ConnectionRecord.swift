@@ -99,8 +99,10 @@ final class ConnectionRecord {
     guard let left,
       put(
         MovedConnection(
-          direction: record.direction, peer: record.source.address, original: original?.address, actual: actual,
-          startedAt: BootClock.milliseconds(ago: .now - start), attempts: record.endpointsTried, left: left))
+          facts: MovedConnection.Facts(
+            direction: record.direction, peer: record.source.address, original: original?.address, actual: actual,
+            startedAt: BootClock.milliseconds(ago: .now - start), attempts: record.endpointsTried),
+          left: left))
     else {
       outcome.failure = .drained
       return complete(outcome)

@@ -38,18 +38,13 @@ extension MovedConnection {
     }
     var bytes: [UInt8] = []
     if pending > 0 { bytes = try Self.contents(of: message.descriptors[2], count: pending) }
-    direction = text.direction
-    peer = text.peer
-    original = text.original
-    actual = text.actual
-    startedAt = text.startedAt
-    attempts = text.attempts
+    facts = text.facts
     left = PumpLeaving(
       client: client, upstream: upstream,
       position: PumpPosition(
         up: text.up.position(Array(bytes.prefix(text.up.pending))),
         down: text.down.position(Array(bytes.dropFirst(text.up.pending)))))
-    guard Self.isPeer(peer, of: client), Self.isPeer(actual, of: upstream) else {
+    guard Self.isPeer(facts.peer, of: client), Self.isPeer(facts.actual, of: upstream) else {
       throw .malformed("a socket leads elsewhere")
     }
   }

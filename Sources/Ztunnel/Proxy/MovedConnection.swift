@@ -31,23 +31,28 @@ enum MovedConnectionError: CodedError, Equatable {
 /// A plain connection between two processes: one has stopped to move its bytes, the other will go on. Its two sockets stay
 /// open meanwhile, and nothing of it is lost: what was read and not yet written goes with it.
 struct MovedConnection {
-  var direction: AccessLogRecord.Direction
-  /// Who opened it.
-  var peer: SocketAddress
-  /// Where the client wanted to go; nil where that is where it went.
-  var original: SocketAddress?
-  /// Where it goes.
-  var actual: SocketAddress
-  /// Milliseconds of ``BootClock``.
-  var startedAt: UInt64
-  /// Upstreams tried, the one it goes to included.
-  var attempts: UInt8
+  /// What there is to know of one, beside its sockets and bytes.
+  struct Facts: Equatable {
+    var direction: AccessLogRecord.Direction
+    /// Who opened it.
+    var peer: SocketAddress
+    /// Where the client wanted to go; nil where that is where it went.
+    var original: SocketAddress?
+    /// Where it goes.
+    var actual: SocketAddress
+    /// Milliseconds of ``BootClock``.
+    var startedAt: UInt64
+    /// Upstreams tried, the one it goes to included.
+    var attempts: UInt8
+  }
+
+  var facts: Facts
   var left: PumpLeaving
 
   /// When it began.
   var start: ContinuousClock.Instant {
     let now = BootClock.milliseconds
-    return .now - .milliseconds(Int64(clamping: now - min(now, startedAt)))
+    return .now - .milliseconds(Int64(clamping: now - min(now, facts.startedAt)))
   }
 
   /// Has both sides see a reset when the sockets close.
@@ -67,12 +72,7 @@ struct MovedConnectionText: Equatable {
   /// Bytes that wait in one direction, at most: a buffer and a pipe.
   static let mostPending = 1 << 20
 
-  var direction: AccessLogRecord.Direction
-  var peer: SocketAddress
-  var original: SocketAddress?
-  var actual: SocketAddress
-  var startedAt: UInt64
-  var attempts: UInt8
+  var facts: MovedConnection.Facts
   var up: Way
   var down: Way
 
@@ -92,22 +92,18 @@ struct MovedConnectionText: Equatable {
   }
 
   init(_ moved: MovedConnection) {
-    direction = moved.direction
-    peer = moved.peer
-    original = moved.original
-    actual = moved.actual
-    startedAt = moved.startedAt
-    attempts = moved.attempts
+    facts = moved.facts
     up = Way(moved.left.position.up)
     down = Way(moved.left.position.down)
   }
 
   var bytes: [UInt8] {
-    let original: JSON.JSONValue = original.map { .string("\($0)") } ?? .null
+    let original: JSON.JSONValue = facts.original.map { .string("\($0)") } ?? .null
     let value: JSON.JSONValue = [
-      "version": .integer(Self.version), "direction": .string(direction.rawValue), "peer": .string("\(peer)"),
-      "original": original, "actual": .string("\(actual)"), "startedAt": .integer(Int(clamping: startedAt)),
-      "attempts": .integer(Int(attempts)), "up": up.json, "down": down.json,
+      "version": .integer(Self.version), "direction": .string(facts.direction.rawValue),
+      "peer": .string("\(facts.peer)"),
+      "original": original, "actual": .string("\(facts.actual)"), "startedAt": .integer(Int(clamping: facts.startedAt)),
+      "attempts": .integer(Int(facts.attempts)), "up": up.json, "down": down.json,
     ]
     return value.bytes
   }
@@ -122,12 +118,11 @@ struct MovedConnectionText: Equatable {
     guard let direction = value["direction"]?.string.flatMap(AccessLogRecord.Direction.init(rawValue:)) else {
       throw .malformed("no direction")
     }
-    self.direction = direction
-    peer = try Self.address(value, "peer")
-    actual = try Self.address(value, "actual")
-    original = value["original"]?.isNull ?? true ? nil : try Self.address(value, "original")
-    startedAt = UInt64(try Self.count(value, "startedAt", atMost: .max))
-    attempts = UInt8(try Self.count(value, "attempts", atMost: Int(UInt8.max)))
+    facts = MovedConnection.Facts(
+      direction: direction, peer: try Self.address(value, "peer"),
+      original: value["original"]?.isNull ?? true ? nil : try Self.address(value, "original"),
+      actual: try Self.address(value, "actual"), startedAt: UInt64(try Self.count(value, "startedAt", atMost: .max)),
+      attempts: UInt8(try Self.count(value, "attempts", atMost: Int(UInt8.max))))
     up = try Way(value["up"])
     down = try Way(value["down"])
   }

@@ -93,21 +93,21 @@ struct OutboundProxy {
   static func resume(_ moved: MovedConnection, of pod: PodWorker) async {
     let connection = TrackedConnection(holdsSocket: true)
     pod.begin(connection)
-    let original = moved.original ?? moved.actual
+    let original = moved.facts.original ?? moved.facts.actual
     do throws(ProxyError) {
       let source = try await pod.worker.localWorkload(pod.pod.info)
       try connection.check()
       let mesh = pod.mesh
       func address(_ ip: IPAddress) -> NetworkAddress { NetworkAddress(network: mesh.settings.network, ip: ip) }
       let upstream = Upstream.plain(
-        moved.actual, mesh.workload(at: address(moved.actual.ip)),
+        moved.facts.actual, mesh.workload(at: address(moved.facts.actual.ip)),
         mesh.service(at: address(original.ip), clientNamespace: source.namespace))
       let record = ConnectionRecord(
-        upstream.record(from: source, moved.peer), upstream.facts(from: source, to: original), of: pod,
-        since: moved.start, attempt: moved.attempts, after: moved.left.position.outcome)
+        upstream.record(from: source, moved.facts.peer), upstream.facts(from: source, to: original), of: pod,
+        since: moved.start, attempt: moved.facts.attempts, after: moved.left.position.outcome)
       record.relay(connection, through: SocketPump(resuming: moved.left, pod.worker))
     } catch {
-      if error != .drained || !pod.leave(moved) { pod.deny(from: moved.peer, to: original, .outbound, error) }
+      if error != .drained || !pod.leave(moved) { pod.deny(from: moved.facts.peer, to: original, .outbound, error) }
       pod.end(connection)
     }
   }

@@ -65,7 +65,7 @@ struct PassthroughProxy {
 
   /// Goes on with a connection that an earlier process has left. Policy is asked again: it may have changed since.
   static func resume(_ moved: MovedConnection, of pod: PodWorker) async {
-    let (worker, peer, destination) = (pod.worker, moved.peer, moved.actual)
+    let (worker, peer, destination) = (pod.worker, moved.facts.peer, moved.facts.actual)
     do throws(ProxyError) {
       let workload = try await worker.localWorkload(pod.pod.info)
       await worker.learnPeer(peer.ip, of: pod.pod)

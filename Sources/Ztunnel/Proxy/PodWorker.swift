@@ -383,7 +383,7 @@ final class PodWorker {
   private func resume(_ moved: MovedConnection) {
     worker.context.metrics.connectionsTakenOver.add()
     setUp(in: share) { [self] in
-      switch moved.direction {
+      switch moved.facts.direction {
       case .inbound: await PassthroughProxy.resume(moved, of: self)
       case .outbound: await OutboundProxy.resume(moved, of: self)
       }

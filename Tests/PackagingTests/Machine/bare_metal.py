@@ -180,26 +180,35 @@ def finished(connection):
     return answer.split(b"\r\n")[0].decode()
 
 
-def replaced():
-    """What the guide says of upgrades, under load: open connections run on, and the service has another main process."""
-    command = documented(GUIDE, "## Upgrades")[0].removeprefix("# ")
+def unnoticed(what, act):
+    """Something that must lose no connection, under load, with one open all the while."""
     traffic = Traffic()
-    until("ztunnel will be replaced: connections are served", lambda: traffic.served > 3)
+    until(f"before {what}: connections are served", lambda: traffic.served > 3)
     open_one = in_namespace(WEB, held)
-    before, restarts = show(ZTUNNEL, "MainPID"), show(ZTUNNEL, "NRestarts")
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    expect(f"typed: {command}", done.returncode == 0 and "has taken over" in done.stdout, done.stdout + done.stderr)
-    until("ztunnel was replaced: the service has another main process", lambda: show(ZTUNNEL, "MainPID") != before)
-    expect("ztunnel was replaced: the service is active, and was not restarted",
-           show(ZTUNNEL, "ActiveState") == "active" and show(ZTUNNEL, "NRestarts") == restarts)
-    expect("ztunnel was replaced: the older process has open connections", os.path.exists(f"/proc/{before}"))
+    act()
     served = traffic.served
-    until("ztunnel was replaced: connections are served", lambda: traffic.served > served + 10)
+    until(f"{what}: connections are served", lambda: traffic.served > served + 10)
     traffic.stop()
-    expect("ztunnel was replaced: no connection was refused, none broke", not traffic.refused + traffic.broken,
+    expect(f"{what}: no connection was refused, none broke", not traffic.refused + traffic.broken,
            traffic.refused + traffic.broken)
     answer = finished(open_one)
-    expect("ztunnel was replaced: what was open goes on", answer.startswith("HTTP/1.0 200"), answer)
+    expect(f"{what}: what was open goes on", answer.startswith("HTTP/1.0 200"), answer)
+
+
+def replaced():
+    """What the guide says of upgrades: open connections run on, and the service has another main process."""
+    command = documented(GUIDE, "## Upgrades")[0].removeprefix("# ")
+    before, restarts = show(ZTUNNEL, "MainPID"), show(ZTUNNEL, "NRestarts")
+
+    def replace():
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        expect(f"typed: {command}", done.returncode == 0 and "has taken over" in done.stdout, done.stdout + done.stderr)
+        until("ztunnel was replaced: the service has another main process", lambda: show(ZTUNNEL, "MainPID") != before)
+        expect("ztunnel was replaced: the service is active, and was not restarted",
+               show(ZTUNNEL, "ActiveState") == "active" and show(ZTUNNEL, "NRestarts") == restarts)
+        expect("ztunnel was replaced: the older process has open connections", os.path.exists(f"/proc/{before}"))
+
+    unnoticed("ztunnel was replaced", replace)
     until("ztunnel was replaced: the older process ends with its last connection",
           lambda: not os.path.exists(f"/proc/{before}"))
     expect("ztunnel was replaced: the service goes on", show(ZTUNNEL, "ActiveState") == "active")
@@ -207,22 +216,16 @@ def replaced():
 
 
 def upgraded():
-    """Another version of the package, under load: its scripts replace what runs."""
-    traffic = Traffic()
-    until("the package will be upgraded: connections are served", lambda: traffic.served > 3)
-    open_one = in_namespace(WEB, held)
+    """Another version of the package: its scripts replace what runs."""
     before = [show(unit, "MainPID") for unit in DAEMONS]
-    run("bash", "-c", f"dpkg --install {PACKAGE}/ambient-mesh_*.deb")
-    until("the package was upgraded: both daemons are new", lambda: all(
-        show(unit, "ActiveState") == "active" and show(unit, "MainPID") not in ("0", old)
-        for unit, old in zip(DAEMONS, before)), 60)
-    served = traffic.served
-    until("the package was upgraded: connections are served", lambda: traffic.served > served + 10)
-    traffic.stop()
-    expect("the package was upgraded: no connection was refused, none broke", not traffic.refused + traffic.broken,
-           traffic.refused + traffic.broken)
-    answer = finished(open_one)
-    expect("the package was upgraded: what was open goes on", answer.startswith("HTTP/1.0 200"), answer)
+
+    def install():
+        run("bash", "-c", f"dpkg --install {PACKAGE}/ambient-mesh_*.deb")
+        until("the package was upgraded: both daemons are new", lambda: all(
+            show(unit, "ActiveState") == "active" and show(unit, "MainPID") not in ("0", old)
+            for unit, old in zip(DAEMONS, before)), 60)
+
+    unnoticed("the package was upgraded", install)
     # Although the agent was restarted meanwhile, and has found both.
     until("the package was upgraded: the older ztunnel ends with its last connection",
           lambda: not os.path.exists(f"/proc/{before[1]}"))

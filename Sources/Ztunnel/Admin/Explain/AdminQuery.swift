@@ -71,26 +71,23 @@ public struct AdminQuery: Sendable {
   ) throws(Failure) -> Answer {
     let encoded = query.map { "\($0)=\(Self.escaped($1))" }.joined(separator: "&")
     let target = encoded.isEmpty ? path : "\(path)?\(encoded)"
-    let bytes: [UInt8]
-    do throws(SystemError) {
-      // By 1.0 the body is not cut into chunks.
-      bytes = try exchange("GET \(target) HTTP/1.0\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-    } catch { throw .notReachable(address, error) }
-    return try answer(bytes, accepted)
+    return try ask("GET \(target)", accepted: accepted)
   }
 
   /// Sends a POST without a body, and waits up to two minutes for the answer. Throws ``Failure`` for any status but 200.
   public func post(_ path: String) throws(Failure) -> Answer {
-    let bytes: [UInt8]
-    do throws(SystemError) {
-      bytes = try exchange(
-        "POST \(path) HTTP/1.0\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-        timeoutSeconds: Self.longTimeoutSeconds)
-    } catch { throw .notReachable(address, error) }
-    return try answer(bytes, [200])
+    try ask("POST \(path)", "content-length: 0\r\n", accepted: [200], timeoutSeconds: Self.longTimeoutSeconds)
   }
 
-  private func answer(_ bytes: [UInt8], _ accepted: Set<Int>) throws(Failure) -> Answer {
+  private func ask(
+    _ question: String, _ headers: String = "", accepted: Set<Int>, timeoutSeconds: Int = Self.timeoutSeconds
+  ) throws(Failure) -> Answer {
+    let bytes: [UInt8]
+    do throws(SystemError) {
+      // By 1.0 the body is not cut into chunks.
+      bytes = try exchange(
+        "\(question) HTTP/1.0\r\nhost: localhost\r\n\(headers)connection: close\r\n\r\n", timeoutSeconds)
+    } catch { throw .notReachable(address, error) }
     guard bytes.count <= Self.mostBytes else { throw .tooLarge(address, limit: Self.mostBytes) }
     guard let answer = Self.parse(bytes) else { throw .notUnderstood(address) }
     guard accepted.contains(answer.status) else {
@@ -100,7 +97,7 @@ public struct AdminQuery: Sendable {
     return answer
   }
 
-  private func exchange(_ request: String, timeoutSeconds: Int = Self.timeoutSeconds) throws(SystemError) -> [UInt8] {
+  private func exchange(_ request: String, _ timeoutSeconds: Int) throws(SystemError) -> [UInt8] {
     let descriptor = try TCPSocket.make(address.ip.family)
     let raw = descriptor.raw
     // Blocking, with a limit on each step.

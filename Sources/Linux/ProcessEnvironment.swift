@@ -1,8 +1,9 @@
 import Glibc
 
 /// The process's environment.
-enum Environment {
-  static func variables() -> [String: String] {
+public enum ProcessEnvironment {
+  /// Every variable that is set.
+  public static func variables() -> [String: String] {
     var variables: [String: String] = [:]
     var entry = environ
     while let text = entry.pointee {
